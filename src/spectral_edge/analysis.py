@@ -1,0 +1,356 @@
+"""Everything that can be recomputed from a recorded trace, without retraining."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_edge.errors import InputError, MissingExtraError, Outcome, TraceError
+from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, window_ends
+from spectral_edge.observe import Selector, layer_of, matcher
+from spectral_edge.quantities import QUANTITIES, ROW_METADATA
+from spectral_edge.records import Note, ProbeRow
+from spectral_edge.trace import Segment, metrics, notes, probes, read_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+_BATCH = 4096
+"""Windows measured at once, which bounds memory on long traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Consecutive windows of one width within a series."""
+
+    start: int
+    windows: Windows
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.windows["sigma"].values)
+
+
+class EdgeSeries(Mapping[str, Array]):
+    """Every quantity over the windows of a trace, as columns computed when first asked for.
+
+    `series["sigma"]` is [N, W], `series["gap_ratio"]` is [N]; an undefined value is NaN and `reason(name)` says why.
+    `series["step"]`, also `series.step`, is the step of each window's last update. The names of
+    `quantities.ROW_METADATA` are columns too.
+
+    Attributes:
+        step: steps [N].
+        window: number W of updates.
+        stride: observations that one row of the window sums.
+    """
+
+    def __init__(
+        self, steps: NDArray[np.int64], parts: Sequence[_Part], metadata: Mapping[str, Array], *, window: int,
+        stride: int,
+    ) -> None:  # fmt: skip
+        self.step = steps
+        self.window = window
+        self.stride = stride
+        self._parts = parts
+        self._metadata = metadata
+        self._columns: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name == "step":
+            return self.step
+        if name in self._metadata:
+            return self._metadata[name]
+        if name not in QUANTITIES:
+            raise InputError("quantity", expected="a name listed in spectral_edge.quantities", found=repr(name),
+                             remedy=f"for instance {', '.join(list(QUANTITIES)[:4])}")  # fmt: skip
+        if name not in self._columns:
+            self._columns[name] = self._assemble(name)
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("step", *ROW_METADATA, *QUANTITIES))
+
+    def __len__(self) -> int:
+        return 1 + len(ROW_METADATA) + len(QUANTITIES)
+
+    def reason(self, name: str) -> list[Outcome]:
+        """For each window, why a quantity is undefined or with what reservation it is given."""
+        codes: list[Outcome] = []
+        for part in self._parts:
+            codes += [Outcome(int(code)) for code in part.windows[name].outcomes]
+        return codes
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a window, one column a scalar; vectors become numbered columns, `sigma_1` the largest.
+
+        Raises:
+            MissingExtraError: without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError("pandas", extra="pandas", purpose="EdgeSeries.to_pandas") from error
+        columns: dict[str, Array] = {}
+        for name in self:
+            values = self[name]
+            if values.ndim == 1:
+                columns[name] = values
+            else:
+                columns |= {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}
+        return pd.DataFrame(columns)
+
+    def _assemble(self, name: str) -> Array:
+        shape = {"scalar": (), "W": (self.window,), "W-1": (self.window - 1,)}[QUANTITIES[name].shape]
+        column = np.full((len(self.step), *shape), np.nan)
+        for part in self._parts:
+            values = part.windows[name].values
+            if name == "g23" and part.width == 2:
+                # The published growing windows substitute lambda_2 where a third value does not exist.
+                values = part.windows["sigma"].values[:, 1] ** 2
+            span = slice(part.start, part.start + len(values))
+            if values.ndim == 1:
+                column[span] = values
+            else:
+                column[span, : values.shape[1]] = values
+        return column
+
+
+class Trace:
+    """A recorded run: lag rows, probes, metrics and metadata, read lazily.
+
+    Args:
+        chain: the segments that continue each other, oldest first.
+    """
+
+    def __init__(self, chain: Sequence[Segment]) -> None:
+        self.segments = tuple(chain)
+
+    # what was recorded --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def steps(self) -> NDArray[np.int64]:
+        """Step of every recorded update [T]."""
+        return np.concatenate([np.asarray(s.rows["step"], dtype=np.int64) for s in self.segments])
+
+    @property
+    def horizon(self) -> int:
+        """Number of recorded lags."""
+        return max(segment.horizon for segment in self.segments)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Configuration, versions and how the run was watched, of the newest segment."""
+        return self.segments[-1].metadata
+
+    @property
+    def coverage(self) -> float:
+        """Share of the trainable parameters that is watched."""
+        return self.segments[-1].inventory.coverage
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of watched parameters."""
+        return self.segments[-1].inventory.watched
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the recorded groups."""
+        return tuple(self.segments[-1].inventory.groups)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that the watched tensors belong to; each is a group too."""
+        return tuple(dict.fromkeys(layer_of(t.name) for t in self.segments[-1].inventory.tensors))
+
+    @property
+    def notes(self) -> list[Note]:
+        """What happened to the observation: skipped steps, restarts, rewinds."""
+        return notes(list(self.segments))
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the user's metrics."""
+        return tuple(dict.fromkeys(name for _, values in metrics(list(self.segments)) for name in values))
+
+    def metrics(self, name: str) -> tuple[NDArray[np.int64], Array]:
+        """Steps and values of one metric.
+
+        Raises:
+            TraceError: if it was never logged.
+        """
+        found = [(step, values[name]) for step, values in metrics(list(self.segments)) if name in values]
+        if not found:
+            raise TraceError(f"metric {name!r}", expected=f"one of {', '.join(self.metric_names) or 'no metrics'}",
+                             found="none logged under that name", remedy="log it with monitor.log()")  # fmt: skip
+        return np.array([step for step, _ in found]), np.array([value for _, value in found])
+
+    def row_metadata(self, name: str) -> Array:
+        """One value logged with every row [T], by a name of `quantities.ROW_METADATA`; NaN where unknown."""
+        columns = [
+            np.asarray(s.rows[name], dtype=np.float64) if name in (s.rows.dtype.names or ()) else np.full(len(s.rows), np.nan)
+            for s in self.segments
+        ]  # fmt: skip
+        return np.concatenate(columns)
+
+    @property
+    def probe_names(self) -> tuple[str, ...]:
+        """Names of the probes."""
+        named = [entry["name"] for s in self.segments for entry in s.log if entry["kind"] == "probe"]
+        return tuple(dict.fromkeys(named))
+
+    def probes(self, name: str) -> list[ProbeRow]:
+        """Every row of one probe.
+
+        Raises:
+            TraceError: if there is no such probe.
+        """
+        if name not in self.probe_names:
+            raise TraceError(f"probe {name!r}", expected=f"one of {', '.join(self.probe_names) or 'no probes'}",
+                             found="none recorded under that name", remedy="record it with monitor.probe()")  # fmt: skip
+        return probes(list(self.segments), name)
+
+    def lag_rows(self, group: Selector | None = None) -> Array:
+        """Lag rows r_t[l] = <d_t, d_{t-l}> [T, L] of the whole model, a named group, a layer, or names by glob.
+
+        Raises:
+            TraceError: if nothing matches, or the trace stores groups that do not add up to what is asked.
+        """
+        return np.concatenate([self._segment_rows(segment, group) for segment in self.segments])
+
+    # what follows from it -----------------------------------------------------------------------------------------
+
+    def edge(
+        self,
+        window: int = 10,
+        *,
+        stride: int = 1,
+        group: Selector | None = None,
+        k_star: str = "raw",
+        null: str = "band",
+        partial: bool = False,
+    ) -> EdgeSeries:
+        """Every quantity for every full window, recomputed from lag rows.
+
+        Args:
+            window: number W of rows.
+            stride: observations that one row sums; one window every `stride` observations, aligned to the newest.
+            group: a recorded group, a layer, or tensor names by glob; None is the whole model.
+            k_star: the convention that feeds gaps and adiabatic parameters.
+            null: what `band_*` and `k_star_clear` compare with.
+            partial: also give the published growing windows of 2 to W-1 rows after each restart.
+
+        Raises:
+            InputError: if window times stride exceeds the horizon, or an option is unknown.
+            TraceError: if the group is unknown.
+        """
+        if stride < 1:
+            raise InputError("stride", expected="at least 1 observation", found=str(stride), remedy="use stride=1")
+        options = WindowOptions(window, k_star, null, self._memory(stride))
+        if window * stride > self.horizon:
+            raise InputError(f"window {window} at stride {stride}",
+                             expected=f"at most {self.horizon} recorded lags", found=f"{window * stride} needed",
+                             remedy="record with a longer horizon, or use a smaller window or stride")  # fmt: skip
+        rows = self.lag_rows(group)
+        ends = window_ends(len(rows), stride=stride)
+        # The newest row knows its products with every row since the last restart.
+        depth = np.isfinite(rows).sum(axis=-1)
+        reach = np.minimum(_run_length(depth), len(rows))
+        full = ends[reach[ends] >= window * stride]
+        chosen: list[tuple[NDArray[np.intp], int]] = [
+            (full[i : i + _BATCH], window) for i in range(0, len(full), _BATCH)
+        ]
+        if partial:
+            chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
+        parts: list[_Part] = []
+        order: list[NDArray[np.intp]] = []
+        metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
+        for at, width in chosen:
+            if len(at) == 0:
+                continue
+            size = min(2 * width, self.horizon // stride)
+            measured = Windows(
+                grams(rows, at, size=size, stride=stride),
+                WindowOptions(width, k_star, null, options.memory),
+                learning_rate=metadata["learning_rate"][at],
+                sketch_error=metadata["sketch_error"][at],
+            )
+            parts.append(_Part(sum(map(len, order)), measured, width))
+            order.append(at)
+        index = np.concatenate(order) if order else np.empty(0, dtype=np.intp)
+        columns = {name: column[index] for name, column in metadata.items()}
+        series = EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
+        return series
+
+    def report(self, path: str | Path, *, control: "Trace | None" = None, title: str | None = None) -> Path:
+        """Writes a self-contained HTML report, beside a control run if one is given.
+
+        Raises:
+            MissingExtraError: without the extra `report`.
+        """
+        from spectral_edge.report import write_report
+
+        return write_report(self, Path(path), control=control, title=title)
+
+    def _memory(self, stride: int) -> Memory | None:
+        watched = self.metadata.get("monitor", {})
+        momentum, interval = watched.get("momentum"), watched.get("every")
+        if momentum is None:
+            return None
+        if interval is None:
+            interval = float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
+        return Memory(float(momentum), float(interval) * stride)
+
+    def _segment_rows(self, segment: Segment, group: Selector | None) -> Array:
+        wide = np.full((len(segment.rows), self.horizon), np.nan)
+        indices = self._indices(segment, group)
+        if indices is None:
+            return wide
+        members = segment.members(indices)
+        if members is None:
+            raise TraceError("this trace", expected=f"a union of its stored groups {', '.join(segment.entries)}",
+                             found=repr(group), remedy="record with store='tensors' to regroup later")  # fmt: skip
+        wide[:, : segment.horizon] = group_rows(np.asarray(segment.rows["lags"]), members)
+        return wide
+
+    def _indices(self, segment: Segment, group: Selector | None) -> tuple[int, ...] | None:
+        inventory = segment.inventory
+        if group is None:
+            return tuple(range(len(inventory.tensors)))
+        if isinstance(group, str) and group in inventory.groups:
+            return inventory.groups[group]
+        layer = tuple(i for i, t in enumerate(inventory.tensors) if layer_of(t.name) == group)
+        if layer:
+            return layer
+        match = matcher(group)
+        found = tuple(i for i, t in enumerate(inventory.tensors) if match(t.name, t))
+        if not found and segment is self.segments[-1]:
+            known = ", ".join((*self.groups, *self.layers)[:6])
+            raise TraceError(f"group {group!r}", expected=f"a group, a layer or a glob over names, such as {known}",
+                             found="no tensor that matches", remedy="see trace.groups and trace.layers")  # fmt: skip
+        return found or None
+
+
+def open_trace(path: str | Path, *, generation: int | None = None) -> Trace:
+    """Opens a recorded trace, or one that is being written.
+
+    Args:
+        path: the folder given to `Monitor(out=...)`.
+        generation: which branch of a run that was rewound; the newest by default.
+
+    Raises:
+        TraceError: if there is none, or it was written by a newer version.
+    """
+    return Trace(read_folder(Path(path), generation=generation))
+
+
+def _run_length(depth: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Updates since the last restart at every row, from how many products each row knows (at most the horizon)."""
+    fresh = np.concatenate([[True], depth[1:] <= 1])
+    start = np.maximum.accumulate(np.where(fresh, np.arange(len(depth)), 0))
+    return np.arange(len(depth)) - start + 1

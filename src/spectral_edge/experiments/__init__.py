@@ -1,0 +1,58 @@
+"""The experiments of the papers as clients of the public API.
+
+    from spectral_edge.experiments import configure, run
+
+    config = configure("arithmetic", size="fast", operation="add", seed=42)
+    result = run(config, "runs/add")
+    control = run(config.control(), "runs/add-control")
+    result.grok["sustained_95"]        # a step, or None where it never grokked
+
+A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
+"""
+
+from typing import Any
+
+from spectral_edge.experiments.arithmetic import ArithmeticConfig
+from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
+from spectral_edge.experiments.grok import CRITERIA, DEFAULT_CRITERION, GrokCriterion, grok_step, grok_steps
+from spectral_edge.experiments.runner import Progress, RunResult, run
+from spectral_edge.experiments.task import SampledTask, Task, TrainStep
+
+__all__ = [
+    "CRITERIA",
+    "DEFAULT_CRITERION",
+    "FAMILIES",
+    "GrokCriterion",
+    "Progress",
+    "RunConfig",
+    "RunResult",
+    "SampledTask",
+    "Task",
+    "TaskConfig",
+    "TrainStep",
+    "configure",
+    "grok_step",
+    "grok_steps",
+    "run",
+]
+
+FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
+"""Every family by name."""
+
+
+def configure(family: str, *, size: str = "fast", **options: Any) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        family: one of `FAMILIES`.
+        size: a preset of the family.
+        options: settings to change: fields of `RunConfig` or of the family's task configuration.
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        InputError: for an unknown family, size or option, or a value that is not accepted.
+    """
+    require_choice("family", family, tuple(FAMILIES))
+    return with_options(FAMILIES[family].preset(size), **options)

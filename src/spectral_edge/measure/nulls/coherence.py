@@ -1,0 +1,81 @@
+"""The sign-flip test of coherence: do the updates of a window point the same way more than chance allows?
+
+Structureless innovations have no preferred sign, whatever their covariance, so flipping the sign of rows leaves
+their distribution alone. The mean cosine between rows is compared with its value under all flips, which makes the
+p value exact once the optimizer's memory is right.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_edge.measure.nulls.memory import Memory, whitened
+
+_ALL_FLIPS_TO = 13
+"""Largest window for which all 2^(W-1) flips are taken."""
+_SAMPLED_FLIPS = 4096
+_SEED = 20_260_328
+_CHUNK = 256
+"""Windows per matrix product, so that 4096 flips stay within 10 MB."""
+
+
+@lru_cache(maxsize=32)
+def _flips(size: int) -> NDArray[np.float64]:
+    """[W (W-1)/2, F] products s_i s_j of the flips' signs, the identity first; read-only."""
+    if size <= _ALL_FLIPS_TO:
+        codes = np.arange(2 ** (size - 1))
+        bits = (codes[:, None] >> np.arange(size - 1)[None, :]) & 1
+    else:
+        bits = np.random.default_rng(_SEED).integers(0, 2, size=(_SAMPLED_FLIPS, size - 1))
+        bits[0] = 0
+    # a flip and its negative are the same, so the last row keeps its sign
+    signs = np.concatenate([1.0 - 2.0 * bits, np.ones((len(bits), 1))], axis=1)
+    above = np.triu_indices(size, 1)
+    products = np.ascontiguousarray((signs[:, above[0]] * signs[:, above[1]]).T)
+    products.flags.writeable = False
+    return products
+
+
+@lru_cache(maxsize=32)
+def _above(size: int) -> NDArray[np.intp]:
+    """Positions of the entries above the diagonal in a flattened matrix."""
+    rows, columns = np.triu_indices(size, 1)
+    return rows * size + columns
+
+
+def pairs(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entries above the diagonal, [N, W, W] to [N, W (W-1)/2], contiguous so that sums over them have one order."""
+    count, size = matrices.shape[0], matrices.shape[-1]
+    return np.ascontiguousarray(matrices.reshape(count, size * size).take(_above(size), axis=1))
+
+
+def coherence_p(cosines: NDArray[np.float64], memory: Memory) -> NDArray[np.float64]:
+    """One-sided p value of the mean off-diagonal cosine under sign flips of the whitened rows.
+
+    All 2^(W-1) flips are taken up to W = 13, else 4096 from a fixed seed, the identity among them. The smallest
+    possible value is one over their number: 1/16 at W = 5, so a window that short can never be called coherent at
+    1 %.
+
+    Args:
+        cosines: [N, W, W] cosines between the rows of each window.
+        memory: the optimizer's memory.
+
+    Returns:
+        [N] p values in (0, 1]; NaN where a cosine is NaN or W < 2.
+    """
+    count, size = cosines.shape[0], cosines.shape[-1]
+    p_values = np.full(count, np.nan)
+    if size < 2:
+        return p_values
+    products = _flips(size)
+    white = pairs(whitened(cosines, memory))
+    # sums that are equal but for rounding count as ties
+    slack = 1e-12 * size * size
+    for start in range(0, count, _CHUNK):
+        part = white[start : start + _CHUNK, None, :]
+        sums = (part @ products)[:, 0, :]
+        reached = (sums >= sums[:, :1] - slack).sum(axis=-1)
+        p_values[start : start + _CHUNK] = reached / products.shape[1]
+    p_values[np.isnan(white).any(axis=-1)] = np.nan
+    return p_values

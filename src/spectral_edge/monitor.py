@@ -1,0 +1,428 @@
+"""Watch a live run: observe the parameters between steps, record lag rows, give readings."""
+
+import functools
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spectral_edge.analysis import Trace
+from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
+from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, prepare_band
+from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
+from spectral_edge.recording import Recorder, RecorderOptions, run_metadata
+from spectral_edge.records import EdgeReading, UpdateRow
+from spectral_edge.trace import read_folder, read_memory
+
+Array = NDArray[np.float64]
+Vector = Mapping[str, Tensor | None] | Sequence[Tensor | None] | str
+"""A vector of parameter space: by name, in the order of the watched tensors, or "parameters"; None is zero."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MOST_MUST_MOVE = 0.5
+"""Below this `moved_fraction`, half-precision weights are said to round their updates away."""
+
+
+def _never_raises(
+    method: Callable[Concatenate["Monitor", P], R],
+) -> Callable[Concatenate["Monitor", P], R | None]:
+    """Turns an exception inside the training loop into one warning; the run goes on unwatched at that point."""
+
+    @functools.wraps(method)
+    def guarded(monitor: "Monitor", *args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return method(monitor, *args, **kwargs)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"Monitor.{method.__name__} failed and was left out: {error} ({Path(where.filename).name}:{where.lineno})"
+            warnings.warn(text, SpectralEdgeWarning, stacklevel=2)
+            return None
+
+    return guarded
+
+
+class Monitor:
+    """Watches the updates of a network's parameters; also a context manager.
+
+    It reads parameters between steps. It hooks nothing into the model, draws no random number, keeps no graph, and
+    never raises once it is constructed.
+
+    Args:
+        model: a module, a `ParameterSource`, or named tensors.
+        optimizer: where learning rate, weight decay and momentum are read; the momentum is the null's memory.
+        window: number W of updates behind a reading.
+        every: observe on every n-th call of `step()`, or where a function of the step says so.
+        horizon: number L of updates whose inner products are recorded; twice the window by default, which reaches
+            windows that share no row. Longer horizons allow coarser strides later.
+        out: folder of the trace; None keeps it in memory.
+        select: which parameters: a glob, several, a predicate of name and tensor, or "attention"; all by default.
+        groups: named groups of parameters by the same rules; one for each layer by default.
+        engine: "exact" keeps the updates themselves; "auto" chooses it.
+        k_star: the convention that feeds gaps and adiabatic parameters.
+        null: what `band_*` and `k_star_clear` compare with.
+        store: record lag rows for each of "tensors", or only for "groups".
+        ring_dtype: dtype of the kept updates, for instance torch.bfloat16; the parameters' own by default.
+        ring_device: where updates are kept, for instance "cpu"; with the parameters by default.
+        metadata: anything worth keeping with the trace: config, seed, command; plain JSON values.
+
+    Raises:
+        InputError: if an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ParameterSource | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        window: int = 10,
+        every: int | Callable[[int], bool] = 10,
+        horizon: int | None = None,
+        out: str | Path | None = None,
+        select: Selector | None = None,
+        groups: Mapping[str, Selector] | None = None,
+        engine: str = "auto",
+        k_star: str = "raw",
+        null: str = "band",
+        store: str = "tensors",
+        ring_dtype: torch.dtype | None = None,
+        ring_device: torch.device | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if engine not in ("auto", "exact"):
+            raise InputError("engine", expected="auto | exact", found=repr(engine), remedy="leave it at auto")
+        self._optimizer = optimizer
+        self._schedule = Schedule(every)
+        horizon = 2 * window if horizon is None else horizon
+        if window > horizon:
+            raise InputError("window", expected=f"at most the horizon of {horizon} updates", found=str(window),
+                             remedy="use a smaller window or a longer horizon")  # fmt: skip
+        facts = optimizer_facts(optimizer)
+        self._momentum = facts.get("momentum")
+        self._options = WindowOptions(window, k_star, null, self._memory(self._schedule.interval))
+        described = {
+            "window": window,
+            "every": self._schedule.interval,
+            "k_star": k_star,
+            "null": null,
+            "momentum": self._momentum,
+            "optimizer": None if optimizer is None else type(optimizer).__name__,
+        }
+        options = RecorderOptions(
+            horizon, Selection(select, groups), None if out is None else Path(out), store, ring_dtype, ring_device,
+            {**run_metadata(metadata), "monitor": described},
+        )  # fmt: skip
+        self._source = as_source(model)
+        with torch.no_grad():
+            self._recorder = Recorder(self._source, options)
+        if null == "band" and self._options.memory is not None:
+            prepare_band(window, self._options.memory)
+        self._calls = 0
+        self._step = 0
+        self._observed = -1
+        self._clock = self._optimizer_clock()
+        self._clips: list[float] = []
+        self._clip: float | None = None
+        self._pending: dict[str, list[Tensor]] = {}
+        self._said_rounding = False
+        self._begin_history()
+
+    # the training loop's calls ------------------------------------------------------------------------------------
+
+    @_never_raises
+    @torch.no_grad()
+    def step(
+        self,
+        *,
+        loss: float | Tensor | None = None,
+        step: int | None = None,
+        tokens: float | None = None,
+        data_position: float | None = None,
+        clip_factor: float | None = None,
+        grad_norm: float | Tensor | None = None,
+        max_grad_norm: float | None = None,
+    ) -> EdgeReading | None:
+        """To be called after every optimizer step.
+
+        Args:
+            loss: training loss, logged with the row.
+            step: the step's number; by default calls are counted.
+            tokens: tokens or examples seen so far.
+            data_position: position in the data stream.
+            clip_factor: by how much the gradient was clipped in this step, 1 for not at all; or give the next two.
+            grad_norm: the gradient's norm before clipping, as torch.nn.utils.clip_grad_norm_ returns it.
+            max_grad_norm: the norm to which it was clipped.
+
+        Returns:
+            A reading on observation steps with a full window, else None.
+        """
+        self._calls += 1
+        label = self._step + 1 if step is None else int(step)
+        self._note_clip(clip_factor, grad_norm, max_grad_norm)
+        if label <= self._step and step is not None:
+            self._turn_back(label)
+        self._step = label
+        if not self._schedule.due(self._calls if self._schedule.interval else label):
+            return None
+        return self._observe(loss, tokens, data_position)
+
+    @_never_raises
+    def clip_grad_norm_(self, max_norm: float) -> Tensor | None:
+        """Clips the watched gradients with torch.nn.utils.clip_grad_norm_ and logs the factor with the next step.
+
+        Args:
+            max_norm: the norm to clip to.
+
+        Returns:
+            The norm before clipping.
+        """
+        norm = nn.utils.clip_grad_norm_([tensor for _, tensor in self._source.named_tensors()], max_norm)
+        self._clip = min(1.0, max_norm / (float(norm) + 1e-6))
+        return norm
+
+    @_never_raises
+    def log(self, **metrics: float) -> None:
+        """Files whatever the user evaluates under the current step, for instance `log(test_accuracy=0.97)`."""
+        self._recorder.segment.add_metrics(self._step, metrics)
+
+    @_never_raises
+    @torch.no_grad()
+    def probe(self, **vectors: Vector) -> None:
+        """Records vectors of parameter space at the present observation by their inner products.
+
+        Call it after the `step()` that observed, before the parameters change. Each vector is stored as its norm, its
+        products with the other vectors of the step, with the updates in the ring, and with the next update once that
+        exists; the vectors themselves are kept until then.
+
+        Args:
+            **vectors: by name: a mapping from parameter names to tensors, a sequence in the order of the watched
+                tensors, or "parameters" for the parameters themselves. None and missing names count as zero.
+        """
+        if self._observed != self._step or self._recorder.ring.filled == 0:
+            warnings.warn(f"step {self._step}: a probe was left out, since this step was not observed",
+                          SpectralEdgeWarning, stacklevel=4)  # fmt: skip
+            return
+        recorder = self._recorder
+        for name, vector in vectors.items():
+            by_tensor = [piece.detach().reshape(-1).clone() for piece in self._by_tensor(vector)]
+            square = recorder.by_entry(recorder.ring.inner(by_tensor, by_tensor))
+            lags = recorder.by_entry(recorder.ring.products(by_tensor))
+            recorder.segment.add_probe(self._step, name, square, lags)
+            for other, known in self._pending.items():
+                product = recorder.by_entry(recorder.ring.inner(by_tensor, known))
+                recorder.segment.add_product(self._step, name, other, product)
+            self._pending[name] = by_tensor
+
+    # reading it back ------------------------------------------------------------------------------------------------
+
+    @property
+    def trace(self) -> Trace:
+        """Everything recorded so far."""
+        recorder = self._recorder
+        recorder.segment.sync()
+        folder = recorder.writer.folder
+        chain = read_memory(recorder.writer.segments) if folder is None else read_folder(folder)
+        return Trace(chain)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs so that a resumed run gives the same readings: numbers, names and tensors only."""
+        return {
+            "version": 1,
+            "calls": self._calls,
+            "step": self._step,
+            "observed": self._observed,
+            "clock": self._clock,
+            "clips": list(self._clips),
+            "history": torch.from_numpy(self._history.copy()),
+            "steps": list(self._steps),
+            "pending": {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()},
+            "recorder": self._recorder.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> Outcome:
+        """Continues from `state_dict()`; the trace continues too, or branches if it had grown beyond it.
+
+        Returns:
+            `Outcome.RESUMED`, or `Outcome.REWOUND` if the trace held later records.
+
+        Raises:
+            InputError: if the state belongs to other parameters or another horizon.
+        """
+        outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
+        self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
+        self._clock, self._clips = state["clock"], list(state["clips"])
+        self._history = state["history"].numpy().copy()
+        self._steps = list(state["steps"])
+        self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
+        return outcome
+
+    def close(self) -> None:
+        """Closes the trace's files; the monitor must not be used afterwards."""
+        self._recorder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # inside ---------------------------------------------------------------------------------------------------------
+
+    def _observe(
+        self, loss: float | Tensor | None, tokens: float | None, data_position: float | None
+    ) -> EdgeReading | None:
+        facts = optimizer_facts(self._optimizer)
+        metadata: dict[str, float] = {name: facts[name] for name in ("learning_rate", "weight_decay") if name in facts}
+        if self._clips:
+            metadata["clip_factor"] = float(np.mean(self._clips))
+        for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
+            if value is not None:
+                metadata[name] = float(value)
+        clock = self._optimizer_clock()
+        stepped = None if clock is None or self._clock is None else clock > self._clock
+        outcome, row = self._recorder.observe(self._source, self._step, metadata, stepped=stepped)
+        self._clock, self._clips = clock, []
+        if outcome in (Outcome.PARAMETERS_CHANGED, Outcome.NON_FINITE):
+            self._pending = {}
+            self._begin_history()
+        if row is None:
+            return None
+        self._observed = self._step
+        self._finish_probes()
+        self._say_rounding(row)
+        self._remember(row)
+        if self._recorder.ring.filled < self._options.window:
+            return None
+        return self._reading(row)
+
+    def _reading(self, row: UpdateRow) -> EdgeReading:
+        width = self._options.window
+        size = min(2 * width, self._history.shape[-1])
+        newest = np.array([self._history.shape[-2] - 1])
+        blocks = grams(self._history, newest, size=size)[:, 0]
+        memory = self._options.memory if self._schedule.interval else self._memory(self._typical_interval())
+        options = WindowOptions(width, self._options.k_star, self._options.null, memory)
+        rate = np.full(len(blocks), row.metadata.get("learning_rate", np.nan))
+        error = np.full(len(blocks), row.metadata["sketch_error"])
+        whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=error[:1])
+        groups = _LazyGroups(
+            tuple(self._recorder.inventory.groups),
+            lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=error[1:]),
+            row,
+        )
+        return EdgeReading(row.step, whole, 0, row.metadata, groups)
+
+    def _begin_history(self) -> None:
+        """Lag rows of the last L observations for the model and each group, newest last; NaN before there are any."""
+        horizon = self._recorder.options.horizon
+        self._history = np.full((1 + len(self._recorder.inventory.groups), horizon, horizon), np.nan)
+        self._steps: list[int] = []
+
+    def _remember(self, row: UpdateRow) -> None:
+        recorder = self._recorder
+        self._history = np.roll(self._history, -1, axis=-2)
+        self._history[0, -1] = group_rows(row.lags, range(len(recorder.entries)))
+        for index, group in enumerate(recorder.inventory.groups, start=1):
+            self._history[index, -1] = group_rows(row.lags, recorder.group_members(group))
+        self._steps = [*self._steps[-self._options.window :], row.step]
+
+    def _typical_interval(self) -> int | None:
+        return int(np.median(np.diff(self._steps))) if len(self._steps) > 1 else None
+
+    def _memory(self, interval: int | None) -> Memory | None:
+        if self._momentum is None or interval is None:
+            return None
+        return Memory(self._momentum, float(interval))
+
+    def _finish_probes(self) -> None:
+        """Now that d_{t+1} exists, completes the probes of the observation before."""
+        recorder = self._recorder
+        for name, pieces in self._pending.items():
+            product = recorder.by_entry(recorder.ring.inner(pieces))
+            recorder.segment.add_product(self._probed_at, name, None, product)
+        self._pending = {}
+
+    @property
+    def _probed_at(self) -> int:
+        return self._steps[-1]
+
+    def _by_tensor(self, vector: Vector) -> list[Tensor]:
+        watched = self._recorder.ring.parameters()
+        infos = self._recorder.inventory.tensors
+        if isinstance(vector, str):
+            if vector != "parameters":
+                raise InputError("probe", expected='tensors or "parameters"', found=repr(vector),
+                                 remedy="pass a mapping from parameter names to tensors")  # fmt: skip
+            return watched
+        if isinstance(vector, Mapping):
+            given = {normalise(name): tensor for name, tensor in vector.items()}
+            pieces = [given.get(info.name) for info in infos]
+        else:
+            pieces = list(vector)
+        shapes = [None if piece is None else piece.numel() for piece in pieces]
+        if len(pieces) != len(infos) or any(n is not None and n != i.numel for n, i in zip(shapes, infos, strict=True)):
+            raise InputError("probe", expected=f"{len(infos)} tensors shaped as the watched ones", found=str(shapes[:5]),
+                             remedy="pass a mapping from parameter names to tensors")  # fmt: skip
+        return [torch.zeros_like(w) if p is None else p for w, p in zip(watched, pieces, strict=True)]
+
+    def _note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
+        if factor is None and norm is not None and maximum is not None:
+            factor = min(1.0, maximum / (float(norm) + 1e-6))
+        factor = self._clip if factor is None else factor
+        self._clip = None
+        if factor is not None:
+            self._clips.append(factor)
+
+    def _turn_back(self, label: int) -> None:
+        """A step number that does not increase: the run went back without telling the monitor."""
+        self._recorder.branch()
+        self._recorder.restart(self._source, label, Outcome.REWOUND, Outcome.REWOUND.sentence)
+        self._pending = {}
+        self._begin_history()
+
+    def _say_rounding(self, row: UpdateRow) -> None:
+        half = any(tensor.dtype in ("bfloat16", "float16") for tensor in self._recorder.inventory.tensors)
+        fraction = row.metadata["moved_fraction"]
+        if half and fraction < MOST_MUST_MOVE and not self._said_rounding:
+            self._said_rounding = True
+            message = (
+                f"only {fraction:.1%} of the watched half-precision weights changed: the others' updates round away; "
+                "watch float32 master weights"
+            )
+            self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, warn=True)
+
+    def _optimizer_clock(self) -> float | None:
+        """The optimizer's own count of its steps, where it keeps one."""
+        if self._optimizer is None:
+            return None
+        for state in self._optimizer.state.values():
+            if "step" in state:
+                return float(state["step"])
+        kept = cast("list[dict[str, Any]]", self._optimizer.param_groups)
+        return 0.0 if kept and "betas" in kept[0] else None
+
+
+class _LazyGroups(Mapping[str, EdgeReading]):
+    """Readings of the named groups, measured together when the first is asked for."""
+
+    def __init__(self, names: tuple[str, ...], measure: Callable[[], Windows], row: UpdateRow) -> None:
+        self._names = {name: index for index, name in enumerate(names)}
+        self._measure = functools.cache(measure)
+        self._row = row
+
+    def __getitem__(self, name: str) -> EdgeReading:
+        return EdgeReading(self._row.step, self._measure(), self._names[name], self._row.metadata)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,296 @@
+"""From snapshots to recorded lag rows: what a live monitor and a scan of checkpoints have in common."""
+
+import platform
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
+from spectral_edge.measure import group_rows
+from spectral_edge.observe import ExactRing, ParameterSource, Push, Selection
+from spectral_edge.records import Inventory, Note, UpdateRow
+from spectral_edge.trace import Position, SegmentHeader, SegmentWriter, TraceWriter, generations, position_on_disk
+
+Array = NDArray[np.float64]
+
+REST = "(rest)"
+"""The group of what no named group holds, in traces that store groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderOptions:
+    """How updates are kept and stored.
+
+    Attributes:
+        horizon: number L of updates whose inner products are recorded.
+        selection: which parameters, in which groups.
+        out: the trace's folder; None keeps it in memory.
+        store: "tensors" stores a lag row for each tensor, "groups" one for each group.
+        ring_dtype: dtype of the kept updates; None keeps the parameters' own.
+        ring_device: where they are kept; None keeps them with the parameters.
+        metadata: written into every segment.
+
+    Raises:
+        InputError: on a horizon below two or an unknown `store`.
+    """
+
+    horizon: int
+    selection: Selection
+    out: Path | None
+    store: str
+    ring_dtype: torch.dtype | None
+    ring_device: torch.device | str | None
+    metadata: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.horizon < 2:
+            raise InputError("horizon", expected="at least 2 updates", found=str(self.horizon),
+                             remedy="leave it at its default of twice the window")  # fmt: skip
+        if self.store not in ("tensors", "groups"):
+            raise InputError("store", expected="tensors | groups", found=repr(self.store),
+                             remedy="leave it at tensors")  # fmt: skip
+
+
+class Recorder:
+    """Takes snapshots of a source and appends their lag rows to a trace.
+
+    Args:
+        source: the parameters, whose present values are the first update's baseline.
+        options: how to keep and store.
+    """
+
+    def __init__(self, source: ParameterSource, options: RecorderOptions) -> None:
+        self.options = options
+        self.writer = TraceWriter(options.out)
+        self._segment: SegmentWriter | None = None
+        self._parent: Position | None = None
+        self._generation: int | None = None
+        self._begin(source)
+
+    # what is watched ---------------------------------------------------------------------------------------------
+
+    def _begin(self, source: ParameterSource) -> None:
+        inventory, tensors = self.options.selection.apply(source)
+        self.inventory = _with_rest(inventory) if self.options.store == "groups" else inventory
+        grouped = self.options.store == "groups"
+        self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
+        self._members = tuple(self.inventory.groups.values()) if grouped else None
+        self.ring = ExactRing(
+            tensors, self.options.horizon, dtype=self.options.ring_dtype, device=self.options.ring_device
+        )
+
+    def group_members(self, group: str) -> tuple[int, ...]:
+        """Indices among the stored entries that make up a named group."""
+        if self.options.store == "groups":
+            return (self.entries.index(group),)
+        return self.inventory.groups[group]
+
+    def by_entry(self, by_tensor: Array) -> Array:
+        """Sums values by tensor [n, ...] to values by stored entry."""
+        if self._members is None:
+            return by_tensor
+        flat = by_tensor.reshape(len(by_tensor), -1)
+        summed = np.stack([group_rows(flat, members) for members in self._members])
+        return summed.reshape(len(summed), *by_tensor.shape[1:])
+
+    # observing ---------------------------------------------------------------------------------------------------
+
+    def observe(
+        self, source: ParameterSource, step: int, metadata: Mapping[str, float], *, stepped: bool | None = None,
+        warn: bool = True,
+    ) -> tuple[Outcome, UpdateRow | None]:
+        """Takes one snapshot.
+
+        Args:
+            source: the parameters now.
+            step: the optimizer step that they belong to.
+            metadata: values for the row.
+            stepped: whether the optimizer stepped since the last snapshot; None where unknown.
+            warn: whether to warn of what is noted.
+
+        Returns:
+            What became of it, and the row if one was recorded.
+        """
+        inventory, tensors = self.options.selection.apply(source)
+        if inventory.tensors != self.inventory.tensors:
+            self._change(source, step)
+            return Outcome.PARAMETERS_CHANGED, None
+        was_broken = self.ring.filled == 0 and not self.ring.ready
+        push = self.ring.push(tensors)
+        if not push.finite:
+            if not was_broken:
+                self.note(step, Outcome.NON_FINITE, self._broken(tensors), warn=warn)
+            return Outcome.NON_FINITE, None
+        if was_broken:
+            return Outcome.NON_FINITE, None
+        if not push.moved:
+            outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
+            self.note(step, outcome, outcome.sentence, warn=warn and bool(stepped))
+            return outcome, None
+        row = UpdateRow(step, time.time(), self.by_entry(push.lags), {**metadata, **self._measured(push)})
+        self.segment.add_row(row)
+        return Outcome.OK, row
+
+    def restart(self, source: ParameterSource, step: int, outcome: Outcome, message: str) -> None:
+        """Empties the window and takes the present parameters as the new baseline."""
+        _, tensors = self.options.selection.apply(source)
+        self.ring.restart(tensors)
+        self.note(step, outcome, message, warn=True)
+
+    def branch(self) -> None:
+        """Starts a new generation: what follows does not continue what is in the trace."""
+        self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
+
+    def note(self, step: int, outcome: Outcome, message: str, *, warn: bool = False) -> None:
+        """Records something that happened to the observation, and warns of it if asked."""
+        self.segment.add_note(Note(step, outcome, message))
+        if warn:
+            warnings.warn(f"step {step}: {message}", SpectralEdgeWarning, stacklevel=5)
+
+    def _measured(self, push: Push) -> dict[str, float]:
+        return {
+            "coverage": self.inventory.coverage,
+            "moved_fraction": push.moved_fraction,
+            "parameter_norm": push.parameter_norm,
+            "sketch_error": 0.0,
+        }
+
+    def _change(self, source: ParameterSource, step: int) -> None:
+        before = {tensor.name for tensor in self.inventory.tensors}
+        parent = self._segment.position if self._segment else None
+        self._begin(source)
+        after = {tensor.name for tensor in self.inventory.tensors}
+        self._segment, self._parent = None, parent
+        changes = [f"appeared: {', '.join(sorted(after - before)[:3])}"] if after - before else []
+        changes += [f"vanished: {', '.join(sorted(before - after)[:3])}"] if before - after else []
+        detail = "; ".join(changes) or "a shape or dtype changed"
+        self.note(step, Outcome.PARAMETERS_CHANGED, f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})", warn=True)
+
+    def _broken(self, tensors: Sequence[Tensor]) -> str:
+        for info, tensor in zip(self.inventory.tensors, tensors, strict=True):
+            if not bool(torch.isfinite(tensor.detach()).all()):
+                return f"{info.name} is not finite; {Outcome.NON_FINITE.sentence}"
+        return Outcome.NON_FINITE.sentence
+
+    # the trace ---------------------------------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> SegmentWriter:
+        """The open segment, started when something is first recorded."""
+        if self._segment is None:
+            if self._generation is None:
+                self._generation = self._newest_generation() + 1
+            header = SegmentHeader(
+                self.inventory, self.entries, self.options.horizon, self.options.metadata, self._parent,
+                self._generation,
+            )  # fmt: skip
+            try:
+                self._segment = self.writer.open(header)
+            except OSError as error:
+                warnings.warn(f"{Outcome.WRITE_FAILED.sentence} ({error})", SpectralEdgeWarning, stacklevel=2)
+                self.writer = TraceWriter(None)
+                self._segment = self.writer.open(header)
+        return self._segment
+
+    def state_dict(self) -> dict[str, Any]:
+        """The ring and how far the trace had grown; everything written so far is brought to the disk."""
+        self.segment.sync()
+        position = self.segment.position
+        return {
+            "names": [tensor.name for tensor in self.inventory.tensors],
+            "ring": self.ring.state_dict(),
+            "position": {name: getattr(position, name) for name in position.__slots__},
+            "generation": self._generation,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> Outcome:
+        """Continues from a saved state: the trace too, as a new branch if it had grown beyond it.
+
+        Returns:
+            RESUMED, or REWOUND if the trace held later records.
+
+        Raises:
+            InputError: if other parameters or another horizon are watched now.
+        """
+        names = [tensor.name for tensor in self.inventory.tensors]
+        if names != list(state["names"]):
+            odd = sorted(set(names) ^ set(state["names"]))[:3]
+            raise InputError("monitor state", expected=f"{len(names)} tensors as watched now",
+                             found=f"{len(state['names'])}, differing in {', '.join(odd) or 'their order'}",
+                             remedy="construct the monitor with the same model and select")  # fmt: skip
+        self.ring.load_state_dict(state["ring"])
+        saved = Position(**state["position"])
+        reached, newest = self._reached(saved)
+        if self._segment is not None:
+            self._segment.sync()
+        self._segment = None
+        self._generation = state["generation"]
+        if reached is None:
+            self._parent, self._generation = None, self._newest_generation() + 1
+            outcome, message = Outcome.RESUMED, "The trace before this checkpoint is not in this folder."
+        else:
+            short = any(getattr(reached, name) < getattr(saved, name) for name in saved.__slots__)
+            self._parent = reached if short else saved
+            if newest and reached == self._parent:
+                outcome, message = Outcome.RESUMED, Outcome.RESUMED.sentence
+            else:
+                self._generation = self._newest_generation() + 1
+                outcome, message = Outcome.REWOUND, Outcome.REWOUND.sentence
+            if short:
+                message += " Records that the checkpoint counted are missing."
+        self.note(step, outcome, message, warn=outcome is Outcome.REWOUND or "missing" in message)
+        return outcome
+
+    def _reached(self, saved: Position) -> tuple[Position | None, bool]:
+        """How far the saved segment reaches now, and whether it is the newest."""
+        if self.writer.folder is None:
+            segments = self.writer.segments
+            if saved.segment >= len(segments):
+                return None, False
+            return segments[saved.segment].position, saved.segment == len(segments) - 1
+        reached = position_on_disk(self.writer.folder, saved)
+        numbers = [int(path.name.removeprefix("segment-")) for path in self.writer.folder.glob("segment-*")]
+        return reached, reached is not None and saved.segment == max(numbers)
+
+    def _newest_generation(self) -> int:
+        known = [segment.header.generation for segment in self.writer.segments]
+        if self.writer.folder is not None:
+            known += generations(self.writer.folder)
+        return max(known, default=-1)
+
+    def close(self) -> None:
+        """Closes the trace's files."""
+        if self._segment is not None:
+            self._segment.close()
+
+
+def _with_rest(inventory: Inventory) -> Inventory:
+    """The inventory with its groups made a partition, as stored group rows must add up to the model's."""
+    taken: set[int] = set()
+    for group, members in inventory.groups.items():
+        if taken & set(members):
+            raise InputError(f"group {group!r}", expected="groups that share no tensor, as store='groups' sums them",
+                             found="a tensor that an earlier group holds", remedy="use store='tensors'")  # fmt: skip
+        taken |= set(members)
+    rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
+    return replace(inventory, groups={**inventory.groups, REST: rest}) if rest else inventory
+
+
+def run_metadata(user: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Versions beside whatever the user gives: configuration, seed, command."""
+    versions = {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "spectral-edge": version("spectral-edge"),
+    }
+    return {**(dict(user) if user else {}), "versions": versions}
