@@ -340,13 +340,17 @@ def open_trace(path: str | Path, *, generation: int | None = None) -> Trace:
     """Opens a recorded trace, or one that is being written.
 
     Args:
-        path: the folder given to `Monitor(out=...)`.
+        path: the folder given to `Monitor(out=...)`, or one whose subfolder `trace` it is.
         generation: which branch of a run that was rewound; the newest by default.
 
     Raises:
         TraceError: if there is none, or it was written by a newer version.
     """
-    return Trace(read_folder(Path(path), generation=generation))
+    folder = Path(path)
+    inner = folder / "trace"
+    if not (folder / "trace.json").exists() and (inner / "trace.json").exists():
+        folder = inner
+    return Trace(read_folder(folder, generation=generation))
 
 
 def _run_length(depth: NDArray[np.int64]) -> NDArray[np.int64]:

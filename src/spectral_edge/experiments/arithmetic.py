@@ -203,14 +203,6 @@ class ArithmeticTask(SampledTask):
         device: where to train.
     """
 
-    groups: Mapping[str, Sequence[str]] = {
-        # The published Gram matrices hold W_Q, W_K, W_V and W_O of all layers, without their biases.
-        "attention": ("*self_attn.in_proj_weight", "*self_attn.out_proj.weight"),
-        "feedforward": ("*linear1.weight", "*linear2.weight"),
-        "embedding": ("embedding.weight", "position"),
-        "head": ("head.weight", "head.bias"),
-    }
-
     def __init__(self, config: ArithmeticConfig, *, seed: int, weight_decay: float, device: str = "cpu") -> None:
         data = arithmetic_data(config, seed=seed)
         self._data = ArithmeticData(data.pairs.to(device), data.labels.to(device), data.train_size)
@@ -234,6 +226,14 @@ class ArithmeticTask(SampledTask):
             max_grad_norm=config.max_grad_norm,
             seed=seed,
         )
+        self.groups: Mapping[str, Sequence[str]] = {
+            # The published Gram matrices hold W_Q, W_K, W_V and W_O of all layers, without their biases.
+            "attention": ("*self_attn.in_proj_weight", "*self_attn.out_proj.weight"),
+            "feedforward": ("*linear1.weight", "*linear2.weight"),
+            "embedding": ("embedding.weight", "position"),
+            "head": ("norm.*", "head.*"),
+            **{f"layer_{index}": (f"encoder.layers.{index}.*",) for index in range(config.layers)},
+        }
 
     @property
     def data(self) -> ArithmeticData:

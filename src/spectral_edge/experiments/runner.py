@@ -59,7 +59,7 @@ class RunResult:
         seed: the run's seed.
         config: the whole configuration.
         parameter_count: trainable parameters.
-        watched_count: parameters that the monitor watched: all trainable ones.
+        watched_count: parameters that the monitor watched.
         steps: optimizer steps taken.
         grok: step under each criterion of `grok.CRITERIA`, None where it was never met (censored at `steps`); empty
             for a task without test accuracy.
@@ -147,6 +147,7 @@ def run(
             if state is not None:
                 loop.restore(state)
             loop.train()
+            watched = monitor.trace.parameter_count
     count = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     result = RunResult(
         family=config.family,
@@ -154,7 +155,7 @@ def run(
         seed=config.seed,
         config=config.to_dict(),
         parameter_count=count,
-        watched_count=count,
+        watched_count=watched,
         steps=loop.step,
         grok=_grok(loop.metrics),
         final_metrics={name: _finite(values[-1]) for name, values in loop.metrics.items() if name != "step"},

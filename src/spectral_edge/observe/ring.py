@@ -229,9 +229,18 @@ class _Bank:
         for start, stop, cuts in self._plan:
             wide = self._wide[:kept, : stop - start]
             wide.copy_(self.rows[:kept, start:stop])
-            vector = wide[other] if isinstance(other, int) else self._widen(other[start:stop])
+            square = None
+            if isinstance(other, int):
+                vector = wide[other]
+                square = torch.mul(vector, vector, out=self._vector[: stop - start])
+            else:
+                vector = self._vector[: stop - start].copy_(other[start:stop])
             for a, b in cuts:
                 torch.mv(wide[:, a:b], vector[a:b], out=partial[piece])
+                if square is not None:
+                    # Squares of float32 values end in the bits 001, so that a running sum rounds them down more
+                    # often than up: 1e-15 relative, which hides sigma_W at condition 1e6. torch.sum adds pairwise.
+                    torch.sum(square[a:b], dim=0, out=partial[piece, other])
                 piece += 1
         return self._by_tensor(partial)
 
@@ -261,9 +270,6 @@ class _Bank:
         """How many of every step-th coordinate changed, and how many were looked at."""
         sample = self.rows[slot, ::step]
         return int(torch.count_nonzero(sample)), sample.numel()
-
-    def _widen(self, chunk: Tensor) -> Tensor:
-        return self._vector[: len(chunk)].copy_(chunk)
 
     def _by_tensor(self, partial: Tensor) -> Array:
         pieces = partial.cpu().numpy().astype(np.longdouble)

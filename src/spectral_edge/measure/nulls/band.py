@@ -76,8 +76,9 @@ def band(cosines: NDArray[np.float64], ratios: NDArray[np.float64] | None, memor
     Args:
         cosines: [N, W, W] cosines between the rows of each window, W >= 2.
         ratios: [N, W-1] ratios of the singular values of the *row-normalised* windows, NaN where undefined; None
-            computes them (`cosine_ratios`). Ratios of rows with unequal norms may be placed too, but then uneven
-            norms count as structure.
+            computes them (`cosine_ratios`). Ratios of the updates as they are may be placed too, but then uneven
+            norms count as structure: at a large effective dimension a learning rate that falls by 1 % a row is
+            enough to leave the band.
         memory: the optimizer's memory, known and not fitted.
 
     Returns:

@@ -1,0 +1,26 @@
+"""Figures of recorded runs: each takes what was computed and draws it, a run beside its control.
+
+Matplotlib is an extra and is used through its object interface only, so that nothing global changes.
+"""
+
+from spectral_edge.plots.accuracy import accuracy_figure
+from spectral_edge.plots.coherence import coherence_figure
+from spectral_edge.plots.decline import decline_figure
+from spectral_edge.plots.overview import overview_figure
+from spectral_edge.plots.ratios import ratios_figure
+from spectral_edge.plots.spectrum import spectrum_figure
+from spectral_edge.plots.stability import stability_figure
+from spectral_edge.plots.view import Fall, Mark, RunView
+
+__all__ = [
+    "Fall",
+    "Mark",
+    "RunView",
+    "accuracy_figure",
+    "coherence_figure",
+    "decline_figure",
+    "overview_figure",
+    "ratios_figure",
+    "spectrum_figure",
+    "stability_figure",
+]

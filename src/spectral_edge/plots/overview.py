@@ -1,0 +1,152 @@
+"""The one picture of a run and its control: accuracy, gap ratio, coherence, and g23 beside the update norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spectral_edge.plots.frame import (
+    COLOURS,
+    FAINT,
+    INK,
+    LARGE,
+    NORMAL,
+    SMALL,
+    WIDTH,
+    EndLabel,
+    empty,
+    end_labels,
+    faded,
+    log_scale,
+    new_figure,
+    plain,
+    ratio_ticks,
+    time_axis,
+)
+from spectral_edge.plots.view import RunView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_HEIGHT = 1060
+
+
+def overview_figure(views: Sequence[RunView]) -> Figure:
+    """Two by two panels with the runs drawn over each other.
+
+    Args:
+        views: a run, and its control if there is one.
+    """
+    figure = new_figure(_HEIGHT)
+    grid = figure.add_gridspec(
+        2, 2, left=90 / WIDTH, right=1 - 120 / WIDTH, top=1 - 130 / _HEIGHT, bottom=62 / _HEIGHT,
+        wspace=0.29, hspace=0.3,
+    )  # fmt: skip
+    (first, second), (third, fourth) = grid.subplots(sharex="all", squeeze=False)
+    panels = ((first, "Accuracy" if _has_accuracy(views) else "Loss"),
+              (second, "Gap ratio R, filled where it leaves its null band"),
+              (third, "Coherence of the updates"), (fourth, "g23 (solid) and tr G (dashed), u²"))  # fmt: skip
+    for ax, title in panels:
+        plain(ax)
+        ax.set_title(title, loc="left", fontsize=LARGE, color=INK, pad=10)
+    for ax in (third, fourth):
+        ax.set_xlabel("step", fontsize=NORMAL, color=INK)
+    time_axis(first, views)
+    first.tick_params(labelbottom=True)
+    second.tick_params(labelbottom=True)
+    _accuracy(first, views)
+    _gap(second, views)
+    _coherence(third, views)
+    _norms(fourth, views)
+    _heading(figure, views)
+    for ax, _ in panels:
+        for step in dict.fromkeys(mark.step for view in views for mark in view.marks):
+            ax.axvline(step, color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1.5)
+    return figure
+
+
+def _heading(figure: Figure, views: Sequence[RunView]) -> None:
+    for place, view in enumerate(views):
+        figure.text(90 / WIDTH, 1 - (30 + 28 * place) / _HEIGHT, view.title, fontsize=LARGE + 1, fontweight="bold",
+                    color=COLOURS[view.role], va="center")  # fmt: skip
+    marks = {mark.step: mark.label for view in views[::-1] for mark in view.marks}
+    if marks:
+        said = "dashed line: " + "; ".join(marks.values())
+        figure.text(1 - 120 / WIDTH, 1 - 30 / _HEIGHT, said, fontsize=SMALL, color=INK, ha="right", va="center")
+
+
+def _has_accuracy(views: Sequence[RunView]) -> bool:
+    return any("accuracy" in name for view in views for name in view.metrics)
+
+
+def _accuracy(ax: Axes, views: Sequence[RunView]) -> None:
+    labels: list[EndLabel] = []
+    for view in views:
+        wanted = {name: curve for name, curve in view.metrics.items() if "accuracy" in name}
+        if not wanted and not _has_accuracy(views) and view.loss is not None:
+            wanted = {"loss": view.loss}
+        for name, (steps, values) in wanted.items():
+            training = name.startswith("train")
+            colour = faded(view.role, 3)[1] if training else COLOURS[view.role]
+            width, style = (1.5, "--") if training else (2.6, "-")
+            ax.plot(steps, values, color=colour, linewidth=width, linestyle=style)
+            labels.append(EndLabel(name.removesuffix("_accuracy"), colour, steps, values))
+    if _has_accuracy(views):
+        ax.set_ylim(-0.03, 1.06)
+    if not labels:
+        empty(ax, "nothing logged")
+    end_labels(ax, labels)
+
+
+def _gap(ax: Axes, views: Sequence[RunView]) -> None:
+    log_scale([ax], [view.series["gap_ratio"] for view in views])
+    labels: list[EndLabel] = []
+    for view in views:
+        steps, colour = view.series["step"], COLOURS[view.role]
+        gap, limit = view.series["gap_ratio"], view.series["band_max"]
+        ax.plot(steps, gap, color=colour, linewidth=2.2)
+        ax.plot(steps, limit, color=colour, linewidth=1.2, linestyle=":")
+        ax.fill_between(steps, limit, gap, where=gap > limit, color=colour, alpha=0.22, linewidth=0, interpolate=True)
+        labels.append(EndLabel("R", colour, steps, gap))
+        labels.append(EndLabel("band", colour, steps, limit))
+    _windows(ax, views)
+    largest = [float(np.nanmax(v.series["gap_ratio"])) for v in views if np.isfinite(v.series["gap_ratio"]).any()]
+    if largest:
+        # The band may shoot far above every ratio, where one update dwarfs the others.
+        ax.set_ylim(1.0, max(largest) * 1.3)
+    ratio_ticks([ax])
+    end_labels(ax, labels)
+
+
+def _coherence(ax: Axes, views: Sequence[RunView]) -> None:
+    ax.axhline(0.0, color=FAINT, linewidth=1.0)
+    for view in views:
+        ax.plot(view.series["step"], view.series["coherence"], color=COLOURS[view.role], linewidth=2.2)
+    _windows(ax, views)
+    end_labels(ax, [
+        EndLabel(view.role, COLOURS[view.role], view.series["step"], view.series["coherence"]) for view in views
+    ])  # fmt: skip
+
+
+def _norms(ax: Axes, views: Sequence[RunView]) -> None:
+    log_scale([ax], [view.series[name] for view in views for name in ("g23", "gram_trace")])
+    labels: list[EndLabel] = []
+    for view in views:
+        steps = view.series["step"]
+        for name, said, width, style in (("gram_trace", "tr G", 1.5, "--"), ("g23", "g23", 2.4, "-")):
+            ax.plot(steps, view.series[name], color=COLOURS[view.role], linewidth=width, linestyle=style)
+            labels.append(EndLabel(said, COLOURS[view.role], steps, view.series[name]))
+        if "g23" in view.falls:
+            fall = view.falls["g23"]
+            ax.plot([fall.peak_step, fall.step], [fall.peak, fall.value], "o", color=COLOURS[view.role],
+                    markersize=8, markeredgecolor="white", zorder=4)  # fmt: skip
+    _windows(ax, views)
+    end_labels(ax, labels)
+
+
+def _windows(ax: Axes, views: Sequence[RunView]) -> None:
+    if not any(view.windows for view in views):
+        empty(ax, "no full window")
