@@ -31,6 +31,7 @@ def stability_figure(views: Sequence[RunView]) -> Figure:
     )  # fmt: skip
     for row in axes:
         row[0].set_ylim(-0.03, 1.03)
+        row[0].set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
     headroom(axes[0][0], 0.14)
     for column, view in enumerate(views):
         series, steps, colour = view.series, view.series["step"], COLOURS[view.role]

@@ -157,6 +157,14 @@ class RunFacts:
         value = float(column[at] if position is None else column[at, position - 1])
         return value if np.isfinite(value) else None
 
+    def largest(self, step: int | None) -> tuple[int, float] | None:
+        """Position and value of the largest ratio in the window at a step."""
+        at = self.index(step)
+        if at is None or not np.isfinite(self.series["ratios"][at]).any():
+            return None
+        position = int(np.nanargmax(self.series["ratios"][at]))
+        return position + 1, float(self.series["ratios"][at, position])
+
     def reason(self, name: str, step: int | None) -> Outcome | None:
         """Why a quantity is undefined at a step."""
         at = self.index(step)
@@ -190,6 +198,12 @@ class RunFacts:
     def outside(self) -> float | None:
         """Share of windows whose largest ratio leaves the null band, among those for which there is a band."""
         return _share(np.isfinite(self.series["k_star_clear"]), np.isfinite(self.series["band_max"]))
+
+    def clear_positions(self) -> dict[int, float]:
+        """Share of each position among the windows in which k* stands clear of the band."""
+        found = self.series["k_star_clear"]
+        positions, counts = np.unique(found[np.isfinite(found)], return_counts=True)
+        return {int(position): float(count / counts.sum()) for position, count in zip(positions, counts, strict=True)}
 
     @cached_property
     def weighted_one(self) -> float | None:

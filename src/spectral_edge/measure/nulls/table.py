@@ -21,7 +21,7 @@ from spectral_edge.measure.nulls.memory import Memory, factor, normalised, white
 from spectral_edge.measure.nulls.power_law import PowerLaw, solve
 
 RANK_FLOOR = 1e-10
-"""Eigenvalues below this share of the largest count as zero (`spec` of the trajectory matrix: float64 rounding)."""
+"""Eigenvalues below this share of the largest count as zero: they are rounding error of a float64 Gram matrix."""
 
 PROBABILITIES = np.array([0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999])
 """Probabilities whose quantiles are stored."""

@@ -1,0 +1,134 @@
+"""The three sentences on what happened, computed from the runs: true of whichever run they are given."""
+
+from spectral_edge.analysis import Trace
+from spectral_edge.report.facts import RunFacts
+from spectral_edge.report.pair import Pair
+from spectral_edge.report.transition import CRITERIA
+from spectral_edge.report.words import BAR, fold, moved, number, opening, p_value, percent, too_short
+
+
+def headline(trace: Trace, control: Trace | None = None) -> list[str]:
+    """Three plain sentences: whether and when it transitioned, what g23 did, what left the null band.
+
+    Args:
+        trace: the run.
+        control: its control, read at the run's step.
+    """
+    return pair_headline(Pair.of(trace, control))
+
+
+def pair_headline(pair: Pair) -> list[str]:
+    """`headline` of runs whose facts are at hand."""
+    return [transition_sentence(pair), decline_sentence(pair), null_sentence(pair)]
+
+
+# whether and when -------------------------------------------------------------------------------------------------
+
+
+def transition_sentence(pair: Pair) -> str:
+    """When each run reached the default criterion, or that it never did."""
+    run, control = pair.run, pair.control
+    clauses = [_transition(run)]
+    if control is None:
+        return opening(clauses[0])
+    clauses.append(_transition(control))
+    known = [facts for facts in pair.both if facts.accuracy is not None]
+    happened = [facts for facts in known if facts.transition() is not None]
+    sentence = opening("; ".join(clauses))
+    if len(known) < 2:
+        return sentence
+    if len(happened) == 2:
+        return opening(f"both grok: {'; '.join(clauses)}, so the control is no run without a transition")
+    if not happened:
+        return opening(f"neither groks: {'; '.join(clauses)}")
+    if happened[0] is control:
+        return opening(f"{'; '.join(clauses)}, so it is the run that is read at the control's step")
+    return sentence
+
+
+def _transition(facts: RunFacts) -> str:
+    if facts.accuracy is None:
+        watched = f"it was watched up to step {facts.end:,}" if facts.end else "nothing was observed"
+        return f"no test accuracy was logged for the {facts.name}, so no transition can be dated; {watched}"
+    step = facts.transition()
+    if step is None:
+        best = f"best test accuracy {number(facts.best)}" if facts.best is not None else "no finite test accuracy"
+        return f"the {facts.name} never groks in {facts.end:,} steps ({best})"
+    known = facts.memorised
+    before = f", {step - known:,} steps after its training accuracy first reached 0.99" if known and known < step else ""
+    return f"the {facts.name} groks at step {step:,} ({CRITERIA[0].words}){before}"
+
+
+# what the published statistic says --------------------------------------------------------------------------------
+
+
+def decline_sentence(pair: Pair) -> str:
+    """What g23 did before the step, beside the update norm it follows and beside the control."""
+    run, step = pair.run, pair.read_step
+    if run.windows == 0:
+        return opening(f"{too_short(run)}, so nothing can be said of the spectrum")
+    g23, trace, share = (run.fall(name, step) for name in ("g23", "gram_trace", "g23_normalized"))
+    if g23 is None:
+        return opening(f"{pair.where}, the decline of g23 is undefined for the run")
+    sentence = opening(
+        f"{pair.where}, {moved('g23', g23)} before; over the same windows tr G fell {fold(trace)} and g23 / tr G "
+        f"{fold(share)}" if _fell(trace, share) else
+        f"{pair.where}, {moved('g23', g23)} before; {moved('tr G', trace)} and {moved('g23 / tr G', share)}"
+    )  # fmt: skip
+    return f"{sentence[:-1]}{_against(pair, g23.fold)}."
+
+
+def _fell(*falls: object) -> bool:
+    return all(fall is not None and getattr(fall, "fold", 0.0) >= 1 for fall in falls)
+
+
+def _against(pair: Pair, own: float) -> str:
+    """What the control's decline at the same step says of the run's."""
+    if pair.control is None:
+        return ", and without a control nobody can say whether that is special"
+    other = pair.control.fall("g23", pair.read_step)
+    if other is None:
+        return "; the control cannot be read at that step"
+    there = f"the control's g23 fell {fold(other)}" if other.fold >= 1 else "the control's g23 did not fall"
+    if pair.step is None:
+        return f"; {there} by then"
+    if (own > BAR) == (other.fold > BAR):
+        verdict = "both pass" if own > BAR else "neither passes"
+        return f"; by the same step {there}: {verdict} the published bar of {BAR}, which does not tell them apart"
+    passing = "the run" if own > BAR else "the control"
+    return f"; by the same step {there}: only {passing} passes the published bar of {BAR}"
+
+
+# what the null says -----------------------------------------------------------------------------------------------
+
+
+def null_sentence(pair: Pair) -> str:
+    """Whether the largest ratio leaves its band at the step and over each run, and whether updates agree."""
+    run, step = pair.run, pair.read_step
+    if run.windows == 0:
+        return opening(f"nothing can be compared with the null before a window of {run.window} updates is full")
+    parts = [band_clause(facts, step) for facts in pair.both]
+    shares = [f"{percent(facts.outside)} of the {facts.name}'s windows" for facts in pair.both if facts.windows]
+    agree = [coherence_clause(facts, step) for facts in pair.both]
+    return opening(
+        f"{pair.where}, {' and '.join(parts)}; over the whole record it is outside in {' and '.join(shares)}; "
+        f"coherence is {' and '.join(agree)}"
+    )
+
+
+def band_clause(facts: RunFacts, step: int | None) -> str:
+    """Where the largest ratio of a run lies at a step."""
+    largest, limit = facts.largest(step), facts.value("band_max", step)
+    if largest is None or limit is None:
+        return f"the {facts.name}'s largest ratio or its band is undefined"
+    position, ratio = largest
+    side = "outside" if ratio > limit else "inside"
+    return f"the {facts.name}'s largest ratio, R_{position} = {number(ratio)}, lies {side} its null band (limit {number(limit)})"
+
+
+def coherence_clause(facts: RunFacts, step: int | None) -> str:
+    """Coherence of a run at a step with its p value."""
+    value = facts.value("coherence", step)
+    if value is None:
+        return f"undefined in the {facts.name}"
+    return f"{number(value)} in the {facts.name} (p {p_value(facts.value('coherence_p', step), facts.window)})"

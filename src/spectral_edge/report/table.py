@@ -1,0 +1,82 @@
+"""The table of key numbers, run beside control, each cell as text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spectral_edge.report.captions import NULL_WEIGHTED_ONE
+from spectral_edge.report.facts import RunFacts
+from spectral_edge.report.pair import Pair
+from spectral_edge.report.transition import CRITERIA
+from spectral_edge.report.words import UNDEFINED, fold, number, p_value, percent, why
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: what it is, a remark, and a value for each run; a heading has no values."""
+
+    name: str
+    remark: str = ""
+    values: tuple[str, ...] = ()
+
+
+def key_numbers(pair: Pair) -> list[Row]:
+    """All lines in order."""
+    step = pair.read_step
+    null = NULL_WEIGHTED_ONE.get(pair.run.window)
+
+    def row(name: str, cell: Callable[[RunFacts], str], remark: str = "") -> Row:
+        return Row(name, remark, tuple(cell(facts) for facts in pair.both))
+
+    def scalar(name: str) -> Callable[[RunFacts], str]:
+        def cell(facts: RunFacts) -> str:
+            value = facts.value(name, step)
+            return f"{UNDEFINED}: {why(facts, name, step)}" if value is None else number(value)
+
+        return cell
+
+    return [
+        Row("Observation"),
+        row("parameters watched", lambda f: f"{f.trace.parameter_count:,} ({percent(f.trace.coverage)} of the trainable)"),
+        row("steps", lambda f: f"{f.end:,}", "last step known"),
+        row("updates recorded", lambda f: f"{len(f.trace.steps):,}"),
+        row("steps an update spans", lambda f: number(f.cadence), "cadence, median"),
+        row("window and horizon", lambda f: f"{f.window} and {f.trace.horizon} updates"),
+        row("full windows", lambda f: f"{f.windows:,}"),
+        Row("Grok step"),
+        *(row(criterion.words, _dated(criterion_index), criterion.source) for criterion_index, criterion in enumerate(CRITERIA)),
+        Row(f"Edge {pair.where}"),
+        row("k* raw", scalar("k_star_raw"), "thesis"),
+        row("k* weighted", scalar("k_star_weighted"), "grokking tables"),
+        row("k* restricted", scalar("k_star_restricted"), "first half of the positions"),
+        row("k* clear of the band", scalar("k_star_clear")),
+        row("gap ratio R at k*", scalar("gap_ratio")),
+        row("its percentile in the band", lambda f: _percentile(f, step), "100 is above every draw"),
+        row("limit of the band", scalar("band_max"), "99th percentile of the largest ratio"),
+        row("coherence", scalar("coherence"), "signed"),
+        row("coherence p", lambda f: p_value(f.value("coherence_p", step), f.window), "sign flips, one-sided"),
+        Row("Whole record"),
+        row("windows with the largest ratio outside the band", lambda f: percent(f.outside)),
+        row("windows with weighted k* = 1", lambda f: percent(f.weighted_one),
+            f"i.i.d. noise: {percent(null)}" if null else "no null value for this window"),
+        Row(f"Decline: peak before over value {pair.where}"),
+        row("g23", lambda f: fold(f.fall("g23", step)), "published statistic, bar 1.5"),
+        row("tr G", lambda f: fold(f.fall("gram_trace", step)), "squared update norms"),
+        row("g23 / tr G", lambda f: fold(f.fall("g23_normalized", step)), "normalised"),
+    ]  # fmt: skip
+
+
+def _dated(index: int) -> Callable[[RunFacts], str]:
+    def cell(facts: RunFacts) -> str:
+        if facts.accuracy is None:
+            return "no test accuracy logged"
+        step = facts.transition(CRITERIA[index])
+        return f"never (censored at {facts.end:,})" if step is None else f"{step:,}"
+
+    return cell
+
+
+def _percentile(facts: RunFacts, step: int | None) -> str:
+    position = facts.value("k_star_raw", step)
+    if position is None:
+        return UNDEFINED
+    return number(facts.element("band_percentile", step, int(position)))
