@@ -1,12 +1,12 @@
 """A profiler for training dynamics: the spectrum of a network's recent parameter updates, against its null.
 
-    import spectral_edge as se
+import spectral_edge as se
 
-    monitor = se.Monitor(model, optimizer, window=10, every=10, out="runs/mine")
-    for batch in loader:
-        loss = train_step(batch)
-        reading = monitor.step(loss=loss)
-    se.open_trace("runs/mine").report("report.html")
+monitor = se.Monitor(model, optimizer, window=10, every=10, out="runs/mine")
+for batch in loader:
+    loss = train_step(batch)
+    reading = monitor.step(loss=loss)
+se.open_trace("runs/mine").report("report.html")
 """
 
 from importlib.metadata import version

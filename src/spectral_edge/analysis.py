@@ -37,7 +37,7 @@ class _Part:
         return len(self.windows["sigma"].values)
 
 
-class EdgeSeries(Mapping[str, Array]):
+class EdgeSeries(Mapping[str, Any]):
     """Every quantity over the windows of a trace, as columns computed when first asked for.
 
     `series["sigma"]` is [N, W], `series["gap_ratio"]` is [N]; an undefined value is NaN and `reason(name)` says why.
@@ -51,9 +51,14 @@ class EdgeSeries(Mapping[str, Array]):
     """
 
     def __init__(
-        self, steps: NDArray[np.int64], parts: Sequence[_Part], metadata: Mapping[str, Array], *, window: int,
+        self,
+        steps: NDArray[np.int64],
+        parts: Sequence[_Part],
+        metadata: Mapping[str, Array],
+        *,
+        window: int,
         stride: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.step = steps
         self.window = window
         self.stride = stride
@@ -61,14 +66,18 @@ class EdgeSeries(Mapping[str, Array]):
         self._metadata = metadata
         self._columns: dict[str, Array] = {}
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> Any:
         if name == "step":
             return self.step
         if name in self._metadata:
             return self._metadata[name]
         if name not in QUANTITIES:
-            raise InputError("quantity", expected="a name listed in spectral_edge.quantities", found=repr(name),
-                             remedy=f"for instance {', '.join(list(QUANTITIES)[:4])}")  # fmt: skip
+            raise InputError(
+                "quantity",
+                expected="a name listed in spectral_edge.quantities",
+                found=repr(name),
+                remedy=f"for instance {', '.join(list(QUANTITIES)[:4])}",
+            )
         if name not in self._columns:
             self._columns[name] = self._assemble(name)
         return self._columns[name]
@@ -96,7 +105,7 @@ class EdgeSeries(Mapping[str, Array]):
             import pandas as pd
         except ImportError as error:
             raise MissingExtraError("pandas", extra="pandas", purpose="EdgeSeries.to_pandas") from error
-        columns: dict[str, Array] = {}
+        columns: dict[str, Any] = {}
         for name in self:
             values = self[name]
             if values.ndim == 1:
@@ -186,16 +195,22 @@ class Trace:
         """
         found = [(step, values[name]) for step, values in metrics(list(self.segments)) if name in values]
         if not found:
-            raise TraceError(f"metric {name!r}", expected=f"one of {', '.join(self.metric_names) or 'no metrics'}",
-                             found="none logged under that name", remedy="log it with monitor.log()")  # fmt: skip
+            raise TraceError(
+                f"metric {name!r}",
+                expected=f"one of {', '.join(self.metric_names) or 'no metrics'}",
+                found="none logged under that name",
+                remedy="log it with monitor.log()",
+            )
         return np.array([step for step, _ in found]), np.array([value for _, value in found])
 
     def row_metadata(self, name: str) -> Array:
         """One value logged with every row [T], by a name of `quantities.ROW_METADATA`; NaN where unknown."""
         columns = [
-            np.asarray(s.rows[name], dtype=np.float64) if name in (s.rows.dtype.names or ()) else np.full(len(s.rows), np.nan)
+            np.asarray(s.rows[name], dtype=np.float64)
+            if name in (s.rows.dtype.names or ())
+            else np.full(len(s.rows), np.nan)
             for s in self.segments
-        ]  # fmt: skip
+        ]
         return np.concatenate(columns)
 
     @property
@@ -211,8 +226,12 @@ class Trace:
             TraceError: if there is no such probe.
         """
         if name not in self.probe_names:
-            raise TraceError(f"probe {name!r}", expected=f"one of {', '.join(self.probe_names) or 'no probes'}",
-                             found="none recorded under that name", remedy="record it with monitor.probe()")  # fmt: skip
+            raise TraceError(
+                f"probe {name!r}",
+                expected=f"one of {', '.join(self.probe_names) or 'no probes'}",
+                found="none recorded under that name",
+                remedy="record it with monitor.probe()",
+            )
         return probes(list(self.segments), name)
 
     def lag_rows(self, group: Selector | None = None) -> Array:
@@ -253,9 +272,12 @@ class Trace:
             raise InputError("stride", expected="at least 1 observation", found=str(stride), remedy="use stride=1")
         options = WindowOptions(window, k_star, null, self._memory(stride))
         if window * stride > self.horizon:
-            raise InputError(f"window {window} at stride {stride}",
-                             expected=f"at most {self.horizon} recorded lags", found=f"{window * stride} needed",
-                             remedy="record with a longer horizon, or use a smaller window or stride")  # fmt: skip
+            raise InputError(
+                f"window {window} at stride {stride}",
+                expected=f"at most {self.horizon} recorded lags",
+                found=f"{window * stride} needed",
+                remedy="record with a longer horizon, or use a smaller window or stride",
+            )
         rows = self.lag_rows(group)
         ends = window_ends(len(rows), stride=stride)
         # The newest row knows its products with every row since the last restart.
@@ -284,8 +306,7 @@ class Trace:
             order.append(at)
         index = np.concatenate(order) if order else np.empty(0, dtype=np.intp)
         columns = {name: column[index] for name, column in metadata.items()}
-        series = EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
-        return series
+        return EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
 
     def report(self, path: str | Path, *, control: "Trace | None" = None, title: str | None = None) -> Path:
         """Writes a self-contained HTML report, beside a control run if one is given.
@@ -313,8 +334,12 @@ class Trace:
             return wide
         members = segment.members(indices)
         if members is None:
-            raise TraceError("this trace", expected=f"a union of its stored groups {', '.join(segment.entries)}",
-                             found=repr(group), remedy="record with store='tensors' to regroup later")  # fmt: skip
+            raise TraceError(
+                "this trace",
+                expected=f"a union of its stored groups {', '.join(segment.entries)}",
+                found=repr(group),
+                remedy="record with store='tensors' to regroup later",
+            )
         wide[:, : segment.horizon] = group_rows(np.asarray(segment.rows["lags"]), members)
         return wide
 
@@ -331,8 +356,12 @@ class Trace:
         found = tuple(i for i, t in enumerate(inventory.tensors) if match(t.name, t))
         if not found and segment is self.segments[-1]:
             known = ", ".join((*self.groups, *self.layers)[:6])
-            raise TraceError(f"group {group!r}", expected=f"a group, a layer or a glob over names, such as {known}",
-                             found="no tensor that matches", remedy="see trace.groups and trace.layers")  # fmt: skip
+            raise TraceError(
+                f"group {group!r}",
+                expected=f"a group, a layer or a glob over names, such as {known}",
+                found="no tensor that matches",
+                remedy="see trace.groups and trace.layers",
+            )
         return found or None
 
 

@@ -24,6 +24,20 @@ app = App(
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the result.")]
 
+_SCANNED = {
+    "k_star_raw": "k* raw",
+    "k_star_weighted": "weighted",
+    "k_star_clear": "clear",
+    "gap_ratio": "gap ratio",
+    "band_max": "band 99 %",
+    "g23": "",
+    "g23_normalized": "g23 / tr G",
+    "coherence": "coherence",
+    "coherence_p": "p",
+    "update_norm": "norm",
+}
+"""What `scan` prints of each window, with its heading in the table; those without one stand in the JSON only."""
+
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -64,6 +78,8 @@ def demo(
         operation: Arithmetic operation.
         seed: Seed of split, weights and batches.
         steps: Optimizer steps; the preset's by default.
+        as_json: Print one JSON object and nothing else.
+        quiet: No progress, only the result.
     """
     from spectral_edge import open_trace
     from spectral_edge.demo import train_together
@@ -130,7 +146,7 @@ def run(
     folder = out or Path("runs") / f"{family}-{size}-{seed}{'-control' if control else ''}"
     console = Console(quiet=quiet or as_json, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or as_json) as progress:
+    with Progress(*columns, console=console, disable=quiet or as_json or not console.is_terminal) as progress:
         bar = progress.add_task(family, total=config.steps)
 
         def shown(state: experiments.Progress) -> None:
@@ -145,8 +161,9 @@ def run(
             progress.stop()
             Console(stderr=True, soft_wrap=True).print(
                 f"Stopped and saved. Go on with the same command; see it with: spectral-edge report {folder}",
-                markup=False, highlight=False,
-            )  # fmt: skip
+                markup=False,
+                highlight=False,
+            )
             sys.exit(EXIT_INTERRUPTED)
     if as_json:
         _print_json({**asdict(result), "trace": str(folder / result.trace)})
@@ -190,36 +207,56 @@ def scan(
 
     kept = 2 * window * stride if horizon is None else horizon
     if window * stride > kept:
-        raise InputError("window", expected=f"window x stride at most the horizon of {kept}",
-                         found=str(window * stride), remedy="use a smaller window or a longer --horizon")  # fmt: skip
+        raise InputError(
+            "window",
+            expected=f"window x stride at most the horizon of {kept}",
+            found=str(window * stride),
+            remedy="use a smaller window or a longer --horizon",
+        )
     if window < 2:
         raise InputError("window", expected="at least 2 updates", found=str(window), remedy="use a larger --window")
     columns = (TextColumn("scanning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or as_json, transient=True) as progress:
+    screen = Console(stderr=True)
+    hidden = quiet or as_json or not screen.is_terminal
+    with Progress(*columns, console=screen, disable=hidden, transient=True) as progress:
         bar = progress.add_task("scan", total=None)
         trace = se.scan(
             source[0] if len(source) == 1 else source,
-            horizon=max(kept, 2), select=select, momentum=momentum, out=out,
+            horizon=max(kept, 2),
+            select=select,
+            momentum=momentum,
+            out=out,
             metadata={"command": f"spectral-edge scan {' '.join(source)}"},
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )  # fmt: skip
+        )
     series = trace.edge(window=window, stride=stride, group=group, k_star=k_star)
     if len(series.step) == 0:
-        raise InputError("source", expected=f"at least {window * stride + 1} snapshots for one full window",
-                         found=f"{len(trace.steps) + 1}", remedy="use a smaller --window or --stride")  # fmt: skip
+        raise InputError(
+            "source",
+            expected=f"at least {window * stride + 1} snapshots for one full window",
+            found=f"{len(trace.steps) + 1}",
+            remedy="use a smaller --window or --stride",
+        )
     if report is not None:
         trace.report(report)
-    names = ("k_star_raw", "k_star_weighted", "k_star_clear", "gap_ratio", "band_max", "g23", "g23_normalized",
-             "coherence", "coherence_p", "update_norm")  # fmt: skip
     if as_json:
         vectors = {"sigma": series["sigma"].tolist()}
-        scalars = {name: [_number(value) for value in series[name]] for name in names}
-        _print_json({"window": window, "stride": stride, "parameters": trace.parameter_count,
-                     "step": series.step.tolist(), **scalars, **vectors})  # fmt: skip
+        scalars = {name: [_number(value) for value in series[name]] for name in _SCANNED}
+        _print_json(
+            {
+                "window": window,
+                "stride": stride,
+                "parameters": trace.parameter_count,
+                "step": series.step.tolist(),
+                **scalars,
+                **vectors,
+            }
+        )
         return
-    table = Table("step", *names, box=None)
+    table = Table("step", *(heading for heading in _SCANNED.values() if heading), box=None)
     for row in range(len(series.step)):
-        table.add_row(str(series.step[row]), *(_shown(name, series[name][row]) for name in names))
+        shown = (_shown(name, series[name][row]) for name, heading in _SCANNED.items() if heading)
+        table.add_row(str(series.step[row]), *shown)
     Console(highlight=False).print(table)
 
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
@@ -82,8 +82,12 @@ def train_together(
         raise KeyboardInterrupt
     for name, view in views.items():
         if view.error is not None:
-            raise SpectralEdgeError(f"run {name}", expected="a finished run", found=view.error,
-                                    remedy="fix the cause and start again; what was recorded is kept")  # fmt: skip
+            raise SpectralEdgeError(
+                f"run {name}",
+                expected="a finished run",
+                found=view.error,
+                remedy="fix the cause and start again; what was recorded is kept",
+            )
     return results
 
 
@@ -144,7 +148,7 @@ def _train(name: str, config: experiments.RunConfig, folder: Path, command: str,
 
 
 @contextmanager
-def _forwarding(processes: list[SpawnProcess]) -> Iterator[list[bool]]:
+def _forwarding(processes: list[SpawnProcess]) -> Generator[list[bool]]:
     """Passes Ctrl-C on to the runs, each of which finishes its step, saves itself and ends."""
     seen: list[bool] = []
 
@@ -162,15 +166,20 @@ def _forwarding(processes: list[SpawnProcess]) -> Iterator[list[bool]]:
 
 
 @contextmanager
-def _drawing(console: Console, views: Mapping[str, _View], *, quiet: bool) -> Iterator[Any]:
+def _drawing(console: Console, views: Mapping[str, _View], *, quiet: bool) -> Generator[Any]:
     """A function that draws the runs as they stand: live in a terminal, a line now and then elsewhere."""
     if quiet:
         yield lambda: None
         return
     bars = Progress(
-        TextColumn("{task.description:>8}"), BarColumn(bar_width=32), TextColumn("{task.completed}/{task.total} steps"),
-        TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=console,
-    )  # fmt: skip
+        TextColumn("{task.description:>8}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    )
     tasks = {name: bars.add_task(name, total=view.steps) for name, view in views.items()}
     if not console.is_terminal:
         yield _plain(console, views)

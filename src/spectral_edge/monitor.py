@@ -3,10 +3,10 @@
 import functools
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
-from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, prepare_band
+from spectral_edge.live import LiveWindow
+from spectral_edge.measure import Memory, WindowOptions, prepare_band
 from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
 from spectral_edge.recording import Recorder, RecorderOptions, run_metadata
 from spectral_edge.records import EdgeReading, UpdateRow
@@ -42,7 +43,8 @@ def _never_raises(
             return method(monitor, *args, **kwargs)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
-            text = f"Monitor.{method.__name__} failed and was left out: {error} ({Path(where.filename).name}:{where.lineno})"
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            text = f"Monitor.{method.__name__} failed and was left out: {error} ({place})"
             warnings.warn(text, SpectralEdgeWarning, stacklevel=2)
             return None
 
@@ -102,37 +104,46 @@ class Monitor:
         self._schedule = Schedule(every)
         horizon = 2 * window if horizon is None else horizon
         if window > horizon:
-            raise InputError("window", expected=f"at most the horizon of {horizon} updates", found=str(window),
-                             remedy="use a smaller window or a longer horizon")  # fmt: skip
-        facts = optimizer_facts(optimizer)
-        self._momentum = facts.get("momentum")
-        self._options = WindowOptions(window, k_star, null, self._memory(self._schedule.interval))
+            raise InputError(
+                "window",
+                expected=f"at most the horizon of {horizon} updates",
+                found=str(window),
+                remedy="use a smaller window or a longer horizon",
+            )
+        momentum, interval = optimizer_facts(optimizer).get("momentum"), self._schedule.interval
+        memory = None if momentum is None or interval is None else Memory(momentum, float(interval))
+        self._width = window
+        self._window = LiveWindow(WindowOptions(window, k_star, null, memory), horizon=horizon, momentum=momentum)
         described = {
             "window": window,
-            "every": self._schedule.interval,
+            "every": interval,
             "k_star": k_star,
             "null": null,
-            "momentum": self._momentum,
+            "momentum": momentum,
             "optimizer": None if optimizer is None else type(optimizer).__name__,
         }
         options = RecorderOptions(
-            horizon, Selection(select, groups), None if out is None else Path(out), store, ring_dtype, ring_device,
+            horizon,
+            Selection(select, groups),
+            None if out is None else Path(out),
+            store,
+            ring_dtype,
+            ring_device,
             {**run_metadata(metadata), "monitor": described},
-        )  # fmt: skip
+        )
         self._source = as_source(model)
         with torch.no_grad():
             self._recorder = Recorder(self._source, options)
-        if null == "band" and self._options.memory is not None:
-            prepare_band(window, self._options.memory)
+        if null == "band" and memory is not None:
+            prepare_band(window, memory)
         self._calls = 0
         self._step = 0
         self._observed = -1
         self._clock = self._optimizer_clock()
-        self._clips: list[float] = []
-        self._clip: float | None = None
+        self._clips: list[float | Tensor] = []
+        self._clip: Tensor | None = None
         self._pending: dict[str, list[Tensor]] = {}
         self._said_rounding = False
-        self._begin_history()
 
     # the training loop's calls ------------------------------------------------------------------------------------
 
@@ -184,7 +195,7 @@ class Monitor:
             The norm before clipping.
         """
         norm = nn.utils.clip_grad_norm_([tensor for _, tensor in self._source.named_tensors()], max_norm)
-        self._clip = min(1.0, max_norm / (float(norm) + 1e-6))
+        self._clip = _clip_factor(norm, max_norm)
         return norm
 
     @_never_raises
@@ -206,8 +217,11 @@ class Monitor:
                 tensors, or "parameters" for the parameters themselves. None and missing names count as zero.
         """
         if self._observed != self._step or self._recorder.ring.filled == 0:
-            warnings.warn(f"step {self._step}: a probe was left out, since this step was not observed",
-                          SpectralEdgeWarning, stacklevel=4)  # fmt: skip
+            warnings.warn(
+                f"step {self._step}: a probe was left out, since this step was not observed",
+                SpectralEdgeWarning,
+                stacklevel=4,
+            )
             return
         recorder = self._recorder
         for name, vector in vectors.items():
@@ -239,9 +253,8 @@ class Monitor:
             "step": self._step,
             "observed": self._observed,
             "clock": self._clock,
-            "clips": list(self._clips),
-            "history": torch.from_numpy(self._history.copy()),
-            "steps": list(self._steps),
+            "clips": [float(factor) for factor in self._clips],
+            "window": self._window.state_dict(),
             "pending": {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()},
             "recorder": self._recorder.state_dict(),
         }
@@ -259,8 +272,7 @@ class Monitor:
         outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
         self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
         self._clock, self._clips = state["clock"], list(state["clips"])
-        self._history = state["history"].numpy().copy()
-        self._steps = list(state["steps"])
+        self._window.load_state_dict(state["window"])
         self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
         return outcome
 
@@ -282,7 +294,7 @@ class Monitor:
         facts = optimizer_facts(self._optimizer)
         metadata: dict[str, float] = {name: facts[name] for name in ("learning_rate", "weight_decay") if name in facts}
         if self._clips:
-            metadata["clip_factor"] = float(np.mean(self._clips))
+            metadata["clip_factor"] = float(np.mean([float(factor) for factor in self._clips]))
         for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
             if value is not None:
                 metadata[name] = float(value)
@@ -292,75 +304,37 @@ class Monitor:
         self._clock, self._clips = clock, []
         if outcome in (Outcome.PARAMETERS_CHANGED, Outcome.NON_FINITE):
             self._pending = {}
-            self._begin_history()
+            self._window.clear()
         if row is None:
             return None
         self._observed = self._step
         self._finish_probes()
         self._say_rounding(row)
-        self._remember(row)
-        if self._recorder.ring.filled < self._options.window:
+        groups = self._recorder.inventory.groups
+        self._window.add(row, [self._recorder.group_members(name) for name in groups])
+        if self._recorder.ring.filled < self._width:
             return None
-        return self._reading(row)
-
-    def _reading(self, row: UpdateRow) -> EdgeReading:
-        width = self._options.window
-        size = min(2 * width, self._history.shape[-1])
-        newest = np.array([self._history.shape[-2] - 1])
-        blocks = grams(self._history, newest, size=size)[:, 0]
-        memory = self._options.memory if self._schedule.interval else self._memory(self._typical_interval())
-        options = WindowOptions(width, self._options.k_star, self._options.null, memory)
-        rate = np.full(len(blocks), row.metadata.get("learning_rate", np.nan))
-        error = np.full(len(blocks), row.metadata["sketch_error"])
-        whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=error[:1])
-        groups = _LazyGroups(
-            tuple(self._recorder.inventory.groups),
-            lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=error[1:]),
-            row,
-        )
-        return EdgeReading(row.step, whole, 0, row.metadata, groups)
-
-    def _begin_history(self) -> None:
-        """Lag rows of the last L observations for the model and each group, newest last; NaN before there are any."""
-        horizon = self._recorder.options.horizon
-        self._history = np.full((1 + len(self._recorder.inventory.groups), horizon, horizon), np.nan)
-        self._steps: list[int] = []
-
-    def _remember(self, row: UpdateRow) -> None:
-        recorder = self._recorder
-        self._history = np.roll(self._history, -1, axis=-2)
-        self._history[0, -1] = group_rows(row.lags, range(len(recorder.entries)))
-        for index, group in enumerate(recorder.inventory.groups, start=1):
-            self._history[index, -1] = group_rows(row.lags, recorder.group_members(group))
-        self._steps = [*self._steps[-self._options.window :], row.step]
-
-    def _typical_interval(self) -> int | None:
-        return int(np.median(np.diff(self._steps))) if len(self._steps) > 1 else None
-
-    def _memory(self, interval: int | None) -> Memory | None:
-        if self._momentum is None or interval is None:
-            return None
-        return Memory(self._momentum, float(interval))
+        return self._window.reading(row, list(groups))
 
     def _finish_probes(self) -> None:
         """Now that d_{t+1} exists, completes the probes of the observation before."""
         recorder = self._recorder
         for name, pieces in self._pending.items():
             product = recorder.by_entry(recorder.ring.inner(pieces))
-            recorder.segment.add_product(self._probed_at, name, None, product)
+            recorder.segment.add_product(self._window.newest_step, name, None, product)
         self._pending = {}
-
-    @property
-    def _probed_at(self) -> int:
-        return self._steps[-1]
 
     def _by_tensor(self, vector: Vector) -> list[Tensor]:
         watched = self._recorder.ring.parameters()
         infos = self._recorder.inventory.tensors
         if isinstance(vector, str):
             if vector != "parameters":
-                raise InputError("probe", expected='tensors or "parameters"', found=repr(vector),
-                                 remedy="pass a mapping from parameter names to tensors")  # fmt: skip
+                raise InputError(
+                    "probe",
+                    expected='tensors or "parameters"',
+                    found=repr(vector),
+                    remedy="pass a mapping from parameter names to tensors",
+                )
             return watched
         if isinstance(vector, Mapping):
             given = {normalise(name): tensor for name, tensor in vector.items()}
@@ -369,24 +343,29 @@ class Monitor:
             pieces = list(vector)
         shapes = [None if piece is None else piece.numel() for piece in pieces]
         if len(pieces) != len(infos) or any(n is not None and n != i.numel for n, i in zip(shapes, infos, strict=True)):
-            raise InputError("probe", expected=f"{len(infos)} tensors shaped as the watched ones", found=str(shapes[:5]),
-                             remedy="pass a mapping from parameter names to tensors")  # fmt: skip
+            raise InputError(
+                "probe",
+                expected=f"{len(infos)} tensors shaped as the watched ones",
+                found=str(shapes[:5]),
+                remedy="pass a mapping from parameter names to tensors",
+            )
         return [torch.zeros_like(w) if p is None else p for w, p in zip(watched, pieces, strict=True)]
 
     def _note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
-        if factor is None and norm is not None and maximum is not None:
-            factor = min(1.0, maximum / (float(norm) + 1e-6))
-        factor = self._clip if factor is None else factor
-        self._clip = None
         if factor is not None:
             self._clips.append(factor)
+        elif norm is not None and maximum is not None:
+            self._clips.append(_clip_factor(norm, maximum))
+        elif self._clip is not None:
+            self._clips.append(self._clip)
+        self._clip = None
 
     def _turn_back(self, label: int) -> None:
         """A step number that does not increase: the run went back without telling the monitor."""
         self._recorder.branch()
         self._recorder.restart(self._source, label, Outcome.REWOUND, Outcome.REWOUND.sentence)
         self._pending = {}
-        self._begin_history()
+        self._window.clear()
 
     def _say_rounding(self, row: UpdateRow) -> None:
         half = any(tensor.dtype in ("bfloat16", "float16") for tensor in self._recorder.inventory.tensors)
@@ -406,23 +385,10 @@ class Monitor:
         for state in self._optimizer.state.values():
             if "step" in state:
                 return float(state["step"])
-        kept = cast("list[dict[str, Any]]", self._optimizer.param_groups)
-        return 0.0 if kept and "betas" in kept[0] else None
+        groups = self._optimizer.param_groups
+        return 0.0 if groups and "betas" in groups[0] else None
 
 
-class _LazyGroups(Mapping[str, EdgeReading]):
-    """Readings of the named groups, measured together when the first is asked for."""
-
-    def __init__(self, names: tuple[str, ...], measure: Callable[[], Windows], row: UpdateRow) -> None:
-        self._names = {name: index for index, name in enumerate(names)}
-        self._measure = functools.cache(measure)
-        self._row = row
-
-    def __getitem__(self, name: str) -> EdgeReading:
-        return EdgeReading(self._row.step, self._measure(), self._names[name], self._row.metadata)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _clip_factor(norm: float | Tensor, maximum: float) -> Tensor:
+    """By how much clipping to `maximum` shrinks a gradient of this norm; kept on its device, so that nothing waits."""
+    return torch.clamp(maximum / (torch.as_tensor(norm) + 1e-6), max=1.0)

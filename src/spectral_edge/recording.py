@@ -53,11 +53,14 @@ class RecorderOptions:
 
     def __post_init__(self) -> None:
         if self.horizon < 2:
-            raise InputError("horizon", expected="at least 2 updates", found=str(self.horizon),
-                             remedy="leave it at its default of twice the window")  # fmt: skip
+            raise InputError(
+                "horizon",
+                expected="at least 2 updates",
+                found=str(self.horizon),
+                remedy="leave it at its default of twice the window",
+            )
         if self.store not in ("tensors", "groups"):
-            raise InputError("store", expected="tensors | groups", found=repr(self.store),
-                             remedy="leave it at tensors")  # fmt: skip
+            raise InputError("store", expected="tensors | groups", found=repr(self.store), remedy="leave it at tensors")
 
 
 class Recorder:
@@ -105,7 +108,12 @@ class Recorder:
     # observing ---------------------------------------------------------------------------------------------------
 
     def observe(
-        self, source: ParameterSource, step: int, metadata: Mapping[str, float], *, stepped: bool | None = None,
+        self,
+        source: ParameterSource,
+        step: int,
+        metadata: Mapping[str, float],
+        *,
+        stepped: bool | None = None,
         warn: bool = True,
     ) -> tuple[Outcome, UpdateRow | None]:
         """Takes one snapshot.
@@ -190,9 +198,13 @@ class Recorder:
             if self._generation is None:
                 self._generation = self._newest_generation() + 1
             header = SegmentHeader(
-                self.inventory, self.entries, self.options.horizon, self.options.metadata, self._parent,
+                self.inventory,
+                self.entries,
+                self.options.horizon,
+                self.options.metadata,
+                self._parent,
                 self._generation,
-            )  # fmt: skip
+            )
             try:
                 self._segment = self.writer.open(header)
             except OSError as error:
@@ -224,9 +236,12 @@ class Recorder:
         names = [tensor.name for tensor in self.inventory.tensors]
         if names != list(state["names"]):
             odd = sorted(set(names) ^ set(state["names"]))[:3]
-            raise InputError("monitor state", expected=f"{len(names)} tensors as watched now",
-                             found=f"{len(state['names'])}, differing in {', '.join(odd) or 'their order'}",
-                             remedy="construct the monitor with the same model and select")  # fmt: skip
+            raise InputError(
+                "monitor state",
+                expected=f"{len(names)} tensors as watched now",
+                found=f"{len(state['names'])}, differing in {', '.join(odd) or 'their order'}",
+                remedy="construct the monitor with the same model and select",
+            )
         self.ring.load_state_dict(state["ring"])
         saved = Position(**state["position"])
         reached, newest = self._reached(saved)
@@ -278,8 +293,12 @@ def _with_rest(inventory: Inventory) -> Inventory:
     taken: set[int] = set()
     for group, members in inventory.groups.items():
         if taken & set(members):
-            raise InputError(f"group {group!r}", expected="groups that share no tensor, as store='groups' sums them",
-                             found="a tensor that an earlier group holds", remedy="use store='tensors'")  # fmt: skip
+            raise InputError(
+                f"group {group!r}",
+                expected="groups that share no tensor, as store='groups' sums them",
+                found="a tensor that an earlier group holds",
+                remedy="use store='tensors'",
+            )
         taken |= set(members)
     rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
     return replace(inventory, groups={**inventory.groups, REST: rest}) if rest else inventory

@@ -181,8 +181,12 @@ class EdgeReading:
             value = self.metadata.get(name, float("nan"))
             return None if np.isnan(value) else value
         if name not in QUANTITIES:
-            raise InputError("quantity", expected="a name listed in spectral_edge.quantities", found=repr(name),
-                             remedy="see docs/quantities.md")  # fmt: skip
+            raise InputError(
+                "quantity",
+                expected="a name listed in spectral_edge.quantities",
+                found=repr(name),
+                remedy="see docs/quantities.md",
+            )
         value = self.columns[name].values[self.index]
         if np.isnan(value).all():
             return None
@@ -247,6 +251,7 @@ class EdgeReading:
     adiabatic_emp = _Scalar()
     regime = _Field[str]()
     coherence_p = _Scalar()
+    cosine_ratios = _Vector()
     band_percentile = _Vector()
     band_low = _Vector()
     band_high = _Vector()

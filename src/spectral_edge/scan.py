@@ -59,9 +59,14 @@ def scan(
         _check_steps(steps)
     described = {"window": None, "every": None, "momentum": momentum, "optimizer": None}
     options = RecorderOptions(
-        horizon, Selection(select, groups), None if out is None else Path(out), store, None, None,
+        horizon,
+        Selection(select, groups),
+        None if out is None else Path(out),
+        store,
+        None,
+        None,
         {**run_metadata(metadata), "monitor": described},
-    )  # fmt: skip
+    )
     recorder: Recorder | None = None
     seen: list[int] = []
     for snapshot in series:
@@ -93,9 +98,12 @@ def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int
         found = {info.name: info.shape for info in now.tensors}
         odd = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
         name = odd[0] if odd else "the dtype"
-        raise InputError(snapshot.label, expected=f"{name} of shape {shapes.get(name, 'absent')} as before",
-                         found=str(found.get(name, "absent")),
-                         remedy="scan the snapshots before and after separately, or leave it out with select=")  # fmt: skip
+        raise InputError(
+            snapshot.label,
+            expected=f"{name} of shape {shapes.get(name, 'absent')} as before",
+            found=str(found.get(name, "absent")),
+            remedy="scan the snapshots before and after separately, or leave it out with select=",
+        )
     if snapshot.step - last > HOLE * median:
         message = f"no snapshot between steps {last} and {snapshot.step}; {Outcome.HOLE.sentence}"
         recorder.restart(current, snapshot.step, Outcome.HOLE, message)
@@ -109,14 +117,26 @@ def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int
 
 def _check_steps(steps: list[int]) -> None:
     if len(steps) < 2:
-        raise InputError("source", expected="at least two snapshots", found=f"{len(steps) or 'none'}",
-                         remedy="check the path or the pattern; an update is the difference of two")  # fmt: skip
+        raise InputError(
+            "source",
+            expected="at least two snapshots",
+            found=f"{len(steps) or 'none'}",
+            remedy="check the path or the pattern; an update is the difference of two",
+        )
     for before, after in pairwise(steps):
         if after <= before:
-            raise InputError("source", expected="increasing steps", found=f"{after} after {before}",
-                             remedy="sort the snapshots and remove duplicates")  # fmt: skip
+            raise InputError(
+                "source",
+                expected="increasing steps",
+                found=f"{after} after {before}",
+                remedy="sort the snapshots and remove duplicates",
+            )
 
 
 def _broken(snapshot: Snapshot) -> InputError:
-    return InputError(snapshot.label, expected="finite parameters", found="NaN or infinity",
-                      remedy="leave out the snapshots from there on")  # fmt: skip
+    return InputError(
+        snapshot.label,
+        expected="finite parameters",
+        found="NaN or infinity",
+        remedy="leave out the snapshots from there on",
+    )

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+
 import spectral_edge as se
 
 SCRIPT = Path(__file__).parents[1] / "support" / "killable.py"
@@ -19,7 +20,11 @@ def readings(path):
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), "400", "24"], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(SCRIPT), str(tmp_path), "400", "24"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lives = json.loads(done.stdout.splitlines()[-1])

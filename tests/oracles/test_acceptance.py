@@ -5,6 +5,7 @@ Statistical tolerances are four standard errors of the mean unless said.
 
 import numpy as np
 import pytest
+
 import spectral_edge as se
 from spectral_edge.errors import Outcome
 from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, grams
@@ -211,7 +212,7 @@ def test_motion_against_brute_force():
     unit = updates / np.linalg.norm(updates, axis=1, keepdims=True)
     pairs = [unit[i] @ unit[j] for i in range(10) for j in range(i)]
     assert found["coherence"].values[0] == pytest.approx(np.mean(pairs))
-    left, sigma, right = np.linalg.svd(updates, full_matrices=False)
+    _left, sigma, right = np.linalg.svd(updates, full_matrices=False)
     total = updates.sum(axis=0)
     np.testing.assert_allclose(found["progress_share"].values[0], (right @ total / sigma) ** 2 / 10, rtol=1e-8)
     np.testing.assert_allclose(cosines((updates @ updates.T)[None])[0], unit @ unit.T, atol=1e-12)

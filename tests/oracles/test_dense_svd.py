@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import spectral_edge as se
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import spectral_edge as se
 
 EXAMPLE = [198.58, 169.08, 122.47, 110.73, 106.22, 92.66, 78.30, 61.27, 44.58, 22.79]
 """The published example spectrum (theory section 3)."""

@@ -422,8 +422,15 @@ def test_size_and_power_table(size):
             measured(f"{name}, drift {drift:g}", rng, count, size, *NULLS[name], drift=drift)
     for modes in (1, 2):
         for spikes in (0.02, 0.1, 0.3, 0.5, 1.0, 3.0):
-            measured(f"i.i.d., {modes} spike(s), {spikes:g}", rng, count, size, *NULLS["i.i.d., P = 1e5"],
-                     spikes=spikes, modes=modes)  # fmt: skip
+            measured(
+                f"i.i.d., {modes} spike(s), {spikes:g}",
+                rng,
+                count,
+                size,
+                *NULLS["i.i.d., P = 1e5"],
+                spikes=spikes,
+                modes=modes,
+            )
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ import time
 import warnings
 from pathlib import Path
 
-import spectral_edge as se
 import torch
+
+import spectral_edge as se
 
 torch.set_num_threads(1)
 EVERY, CHECKPOINT, WINDOW = 2, 5, 4
@@ -53,11 +54,18 @@ def life(folder: Path, steps: int, *, out: str, torn_write: int | None = None, p
                 monitor.log(step_seen=float(step))
                 monitor.probe(theta="parameters")
             if reading is not None:
-                readings.write(json.dumps([reading.step, reading.sigma.tobytes().hex(), repr(reading.gap_ratio)]) + "\n")
+                readings.write(
+                    json.dumps([reading.step, reading.sigma.tobytes().hex(), repr(reading.gap_ratio)]) + "\n"
+                )
                 readings.flush()
             if step % CHECKPOINT == 0 or step == steps:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                         "random": torch.get_rng_state(), "monitor": monitor.state_dict()}  # fmt: skip
+                state = {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "random": torch.get_rng_state(),
+                    "monitor": monitor.state_dict(),
+                }
                 torch.save(state, checkpoint.with_suffix(".tmp"))
                 os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
             time.sleep(pause)
@@ -94,6 +102,12 @@ def fork(**options) -> int:
 
 
 def main() -> None:
+    # What every life needs is loaded once: the optimizer's lazy imports and the null band of this window.
+    model, optimizer = build()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    se.Monitor(model, optimizer, window=WINDOW, every=EVERY)
     folder, steps, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(0)
     assert os.waitpid(fork(folder=folder, steps=steps, out="whole"), 0)[1] == 0

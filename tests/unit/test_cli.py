@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 import pytest
-import spectral_edge as se
 import torch
 from safetensors.torch import save_file
+
+import spectral_edge as se
 from spectral_edge.cli import main
 
 
@@ -47,7 +48,7 @@ def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
     page = tmp_path / "page.html"
     code, out, _ = call(capsys, "scan", str(checkpoints / "*.safetensors"), "--window", "4", "--report", str(page))
     assert code == 0
-    assert "gap_ratio" in out
+    assert "gap ratio" in out
     assert page.exists()
 
 
@@ -57,7 +58,7 @@ def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
         (["scan", "nowhere"], "expected a checkpoint file, got nothing there"),
         (["scan", "{folder}", "--window", "1"], "expected at least 2 updates, got 1"),
         (["scan", "{folder}", "--window", "30", "--horizon", "20"], "at most the horizon of 20, got 30"),
-        (["scan", "{folder}", "--window", "14"], "at least 15 snapshots"),
+        (["scan", "{folder}", "--window", "14"], "at least 15 snapshots for one full window"),
         (["scan", "{folder}", "--window", "ten"], "ten"),
         (["report", "{folder}"], "expected a trace folder"),
         (["run", "nothing"], "nothing"),
@@ -84,11 +85,13 @@ def test_doctor(capsys):
 
 
 def test_run_and_report(capsys, tmp_path):
-    tiny = ["--set", "steps=60", "--set", "eval_every=20", "--set", "observe_every=2", "--set", "prime=7"]
+    tiny = ["--set", "steps=60", "--set", "eval_every=20", "--set", "observe_every=2", "--set", "p=7"]
     code, out, _ = call(capsys, "run", "arithmetic", *tiny, "--out", str(tmp_path / "r"), "--json")
     assert code == 0
     result = json.loads(out)
-    assert {"family", "size", "seed", "parameter_count", "watched_count", "grok", "final_metrics", "trace"} <= set(result)
+    assert {"family", "size", "seed", "parameter_count", "watched_count", "grok", "final_metrics", "trace"} <= set(
+        result
+    )
     code, out, _ = call(capsys, "report", str(tmp_path / "r"), "--json")
     assert code == 0
     assert len(json.loads(out)["headline"]) == 3
@@ -98,7 +101,9 @@ def test_run_and_report(capsys, tmp_path):
 def test_ctrl_c_during_the_demo_leaves_readable_traces_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "spectral_edge", "demo", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 90
     rows = [out / name / "trace" / "segment-000" / "rows.npy" for name in ("run", "control")]
     while time.monotonic() < deadline and not all(p.exists() and len(np.load(p)) > 2 for p in rows):

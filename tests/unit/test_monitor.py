@@ -1,16 +1,18 @@
 """The monitor in a training loop: it changes nothing, never raises, and says what happened."""
 
 import copy
+import itertools
 import os
 import warnings
 
 import numpy as np
 import pytest
-import spectral_edge as se
 import torch
-from spectral_edge.errors import Outcome
 from torch import nn
 from torch.nn import functional
+
+import spectral_edge as se
+from spectral_edge.errors import Outcome
 
 
 def network(seed=0, dtype=torch.float32):
@@ -99,7 +101,9 @@ def test_streaming_and_offline_agree_bit_for_bit(tmp_path):
                 if name == "regime":
                     continue
                 value = np.asarray(np.nan if mine[name] is None else mine[name], dtype=float)
-                np.testing.assert_array_equal(np.broadcast_to(value, series[name][index].shape), series[name][index], name)
+                np.testing.assert_array_equal(
+                    np.broadcast_to(value, series[name][index].shape), series[name][index], name
+                )
                 assert mine.reason(name) == series.reason(name)[index]
 
 
@@ -140,9 +144,17 @@ def test_selection_ties_and_frozen_parameters():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"window": 1}, {"window": 10, "horizon": 5}, {"every": 0}, {"every": 1.5}, {"k_star": "best"}, {"null": "none"},
-     {"engine": "magic"}, {"store": "layers"}],
-)  # fmt: skip
+    [
+        {"window": 1},
+        {"window": 10, "horizon": 5},
+        {"every": 0},
+        {"every": 1.5},
+        {"k_star": "best"},
+        {"null": "none"},
+        {"engine": "magic"},
+        {"store": "layers"},
+    ],
+)
 def test_wrong_arguments_are_refused_with_a_remedy(wrong):
     with pytest.raises(se.InputError, match=r"expected .*, got .*; "):
         se.Monitor(network(), **wrong)
@@ -268,7 +280,7 @@ def test_probe_rows_against_brute_force():
         gradient = [torch.randn_like(p) for p in model.parameters()]
         gradients.append(torch.cat([g.reshape(-1) for g in gradient]))
         monitor.probe(theta="parameters", random=gradient)
-    updates = [b - a for a, b in zip(flat, flat[1:], strict=False)]
+    updates = [b - a for a, b in itertools.pairwise(flat)]
     rows = monitor.trace.probes("random")
     assert [r.step for r in rows] == list(range(1, 10))
     for t, row in enumerate(rows):

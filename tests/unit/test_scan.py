@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-import spectral_edge as se
 import torch
 from safetensors.torch import save_file
-from spectral_edge.errors import Outcome
 from torch import nn
+
+import spectral_edge as se
+from spectral_edge.errors import Outcome
 
 
 def series(count=14, size=60, seed=0):

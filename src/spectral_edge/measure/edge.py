@@ -81,6 +81,6 @@ def _argmax(score: Array, error: Array) -> KStar:
     top = np.take_along_axis(filled, best[:, None], axis=-1)
     top_error = np.take_along_axis(error, best[:, None], axis=-1)
     with np.errstate(invalid="ignore"):
-        rival = defined & (top - filled < 2 * np.hypot(error, top_error))
+        rival: NDArray[np.bool_] = defined & np.less(top - filled, 2 * np.hypot(error, top_error))
     rival[np.arange(len(best)), best] = False
     return KStar(np.where(defined.any(axis=-1), best + 1, 0), rival.any(axis=-1))

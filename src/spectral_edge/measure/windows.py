@@ -6,20 +6,31 @@ the same code on the same numbers, so both give the same values bit for bit.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.measure import edge, gram, motion, regime, subspace
-from spectral_edge.measure.nulls import NO_MEMORY, BandReading, Memory, band, coherence_p, surrogate_band
+from spectral_edge.measure.nulls import (
+    NO_MEMORY,
+    SURROGATES,
+    BandReading,
+    Memory,
+    Surrogate,
+    band,
+    coherence_p,
+    cosine_ratios,
+    surrogate_band,
+)
 from spectral_edge.measure.spectrum import Spectrum, effective_rank, spectrum
 from spectral_edge.quantities import K_STAR_CONVENTIONS, QUANTITIES, Family
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int8]
 
-NULLS: tuple[str, ...] = ("band", "iid", "ar1", "drift")
+NULLS: tuple[str, ...] = ("band", *SURROGATES)
 """Names that `null=` accepts."""
 
 
@@ -71,9 +82,7 @@ class Windows(Mapping[str, Column]):
         sketch_error: relative standard error of an isolated sigma [N]; 0 when exact.
     """
 
-    def __init__(
-        self, extended: Array, options: WindowOptions, *, learning_rate: Array, sketch_error: Array
-    ) -> None:
+    def __init__(self, extended: Array, options: WindowOptions, *, learning_rate: Array, sketch_error: Array) -> None:
         self.options = options
         self._extended = extended
         self._learning_rate = learning_rate
@@ -81,11 +90,11 @@ class Windows(Mapping[str, Column]):
         self._columns: dict[str, Column] = {}
         width = options.window
         window = extended[:, -width:, -width:]
-        self._full = np.isfinite(window).all(axis=(-2, -1))
+        self._full = _finite(window)
         self._gram = np.where(self._full[:, None, None], window, np.eye(width))
         self._spectrum: Spectrum = spectrum(self._gram)
         self._cosine = gram.cosines(self._gram)
-        moving = np.isfinite(self._cosine).all(axis=(-2, -1))
+        moving = _finite(self._cosine)
         self._incomplete = np.where(self._full, Outcome.OK, Outcome.WINDOW_NOT_FULL).astype(np.int8)
         self._unmoving = _first(self._incomplete, np.where(moving, Outcome.OK, Outcome.ZERO_UPDATES))
         self._families: dict[Family, Callable[[], None]] = {
@@ -190,7 +199,7 @@ class Windows(Mapping[str, Column]):
         lost = 1.0 - subspace.subspace_overlap(overlap, position)
         self._put("adiabatic_emp", lost, outcome)
         cosine = gram.cosines(block)[:, :width, width:]
-        moving = np.isfinite(cosine).all(axis=(-2, -1))
+        moving = _finite(cosine)
         dimension = regime.effective_dimension(np.where(moving[:, None, None], cosine, 0.0))
         plateau, forgetting = regime.thresholds(position, dimension, self._memory.matrix(2 * width))
         outcome = _first(outcome, np.where(moving, 0, Outcome.ZERO_UPDATES))
@@ -201,28 +210,31 @@ class Windows(Mapping[str, Column]):
         whole = np.where(moving[:, None, None], self._cosine, np.eye(self.options.window))
         probability = coherence_p(whole, self._memory)
         self._put("coherence_p", probability, self._assume(self._unmoving))
-        ratio = edge.ratios(self._spectrum)
-        reading = self._null(whole, np.where(moving[:, None], ratio, np.nan))
+        normalised = np.where(moving[:, None], cosine_ratios(whole), np.nan)
+        self._put("cosine_ratios", normalised, self._unmoving)
+        compared, reading = self._compare(whole, normalised, np.where(moving[:, None], self["ratios"].values, np.nan))
         outcome = self._assume(self._unmoving)
         self._put("band_percentile", reading.percentile, outcome)
         self._put("band_low", reading.low, outcome)
         self._put("band_high", reading.high, outcome)
         self._put("band_max", reading.maximum, outcome)
-        found = edge.k_stars(self._spectrum, sketch_error=self._sketch_error)["raw"]
-        largest = edge.at_position(ratio, found.position)
-        inside = ~(largest > reading.maximum)
+        largest = np.where(np.isnan(compared), -np.inf, compared)
+        inside = ~(largest.max(axis=-1) > reading.maximum)
         problem = np.where(
-            found.position == 0,
-            Outcome.RANK_DEFICIENT,
-            np.where(found.tied, Outcome.TIED, np.where(inside, Outcome.INSIDE_BAND, 0)),
+            np.isinf(largest).all(axis=-1), Outcome.RANK_DEFICIENT, np.where(inside, Outcome.INSIDE_BAND, 0)
         )
-        outcome = _first(self._unmoving, problem, self._assume(np.zeros_like(self._unmoving)))
-        self._put("k_star_clear", np.where(problem == 0, found.position, np.nan), outcome)
+        clear = np.where(problem == 0, np.argmax(largest, axis=-1) + 1, np.nan)
+        self._put("k_star_clear", clear, _first(self._unmoving, problem, self._assume(np.zeros_like(self._unmoving))))
 
-    def _null(self, cosine: Array, ratio: Array) -> BandReading:
+    def _compare(self, cosine: Array, normalised: Array, raw: Array) -> tuple[Array, BandReading]:
+        """The ratios that a null speaks of, and what it says of them.
+
+        The band describes row-normalised windows, since ratios of the raw window move with every change of update
+        norm; a named surrogate matches the row norms instead.
+        """
         if self.options.null == "band":
-            return band(cosine, ratio, self._memory)
-        return surrogate_band(self.options.null, self._gram, ratio)
+            return normalised, band(cosine, normalised, self._memory)
+        return raw, surrogate_band(cast("Surrogate", self.options.null), self._gram, raw)
 
     # shared ------------------------------------------------------------------------------------------------------
 
@@ -242,7 +254,7 @@ class Windows(Mapping[str, Column]):
                 self._put(name, np.full(shape, np.nan), default=Outcome.HORIZON_TOO_SHORT)
             return None, self._incomplete
         block = self._extended[:, -size:, -size:]
-        known = np.isfinite(block).all(axis=(-2, -1))
+        known = _finite(block)
         outcome = _first(self._incomplete, np.where(known, 0, Outcome.HISTORY_TOO_SHORT))
         return np.where(known[:, None, None], block, np.eye(size)), outcome
 
@@ -268,6 +280,11 @@ class Windows(Mapping[str, Column]):
         values = np.where(undefined if values.ndim == 1 else undefined[:, None], np.nan, values)
         empty = np.isnan(values) if values.ndim == 1 else np.isnan(values).all(axis=-1)
         self._columns[name] = Column(values, _first(codes, np.where(empty & ~undefined, default, 0)))
+
+
+def _finite(blocks: Array) -> NDArray[np.bool_]:
+    """Which of N matrices have no NaN or infinity."""
+    return np.asarray(np.isfinite(blocks).all(axis=(-2, -1)))
 
 
 def _first(*outcomes: NDArray[np.integer]) -> Codes:

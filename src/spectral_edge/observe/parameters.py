@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from spectral_edge.errors import InputError
 from spectral_edge.records import Inventory, TensorInfo
+
 
 class Shaped(Protocol):
     """What a selector may ask of a tensor, live or recorded."""
@@ -67,7 +68,9 @@ class NamedSource:
             yield normalise(name), tensor
 
 
-def as_source(model: nn.Module | ParameterSource | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> ParameterSource:
+def as_source(
+    model: nn.Module | ParameterSource | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+) -> ParameterSource:
     """A source from whatever a user holds.
 
     Raises:
@@ -77,10 +80,8 @@ def as_source(model: nn.Module | ParameterSource | Mapping[str, Tensor] | Iterab
         return ModuleSource(model)
     if isinstance(model, ParameterSource):
         return model
-    if isinstance(model, Mapping):
-        return NamedSource(model)
     try:
-        return NamedSource(dict(model))
+        return NamedSource(dict(cast("Iterable[tuple[str, Tensor]]", model)))
     except (TypeError, ValueError) as error:
         raise InputError(
             "model",
@@ -143,19 +144,29 @@ class Selection:
         """
         named = list(source.named_tensors())
         if not named:
-            raise InputError("model", expected="at least one trainable parameter", found="none",
-                             remedy="unfreeze parameters before watching")  # fmt: skip
+            raise InputError(
+                "model",
+                expected="at least one trainable parameter",
+                found="none",
+                remedy="unfreeze parameters before watching",
+            )
         wanted = matcher(self.select) if self.select is not None else _everything
         kept = [(name, tensor) for name, tensor in named if tensor.numel() and wanted(name, tensor)]
         if not kept:
             raise InputError(
-                "select", expected="a selection that matches a trainable parameter", found=repr(self.select),
+                "select",
+                expected="a selection that matches a trainable parameter",
+                found=repr(self.select),
                 remedy=f"names look like {', '.join(name for name, _ in named[:3])}",
-            )  # fmt: skip
+            )
         for name, tensor in kept:
             if not tensor.is_floating_point():
-                raise InputError(name, expected="a real floating-point tensor", found=str(tensor.dtype),
-                                 remedy="leave it out with select=")  # fmt: skip
+                raise InputError(
+                    name,
+                    expected="a real floating-point tensor",
+                    found=str(tensor.dtype),
+                    remedy="leave it out with select=",
+                )
         tensors = tuple(TensorInfo(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in kept)
         trainable = sum(tensor.numel() for _, tensor in named)
         return Inventory(tensors, self._group(kept), trainable), [tensor for _, tensor in kept]
@@ -171,8 +182,12 @@ class Selection:
             match = matcher(selector)
             grouped[group] = tuple(index for index, (name, tensor) in enumerate(kept) if match(name, tensor))
             if not grouped[group]:
-                raise InputError(f"group {group!r}", expected="a pattern that matches a watched parameter",
-                                 found=repr(selector), remedy=f"names look like {kept[0][0]}")  # fmt: skip
+                raise InputError(
+                    f"group {group!r}",
+                    expected="a pattern that matches a watched parameter",
+                    found=repr(selector),
+                    remedy=f"names look like {kept[0][0]}",
+                )
         return grouped
 
 

@@ -70,8 +70,7 @@ class ExactRing:
             place = tensor.device if device is None else torch.device(device)
             keys.setdefault((place, tensor.dtype), []).append(index)
         self._banks = [
-            _Bank(members, [tensors[i] for i in members], place, horizon, dtype)
-            for (place, _), members in keys.items()
+            _Bank(members, [tensors[i] for i in members], place, horizon, dtype) for (place, _), members in keys.items()
         ]
         self._slot = -1
         self._filled = 0
@@ -162,8 +161,12 @@ class ExactRing:
         ours = [(tuple(bank.rows.shape), bank.rows.dtype) for bank in self._banks]
         theirs = [(tuple(bank["rows"].shape), bank["rows"].dtype) for bank in state["banks"]]
         if ours != theirs:
-            raise InputError("monitor state", expected=f"updates of shape and dtype {ours}", found=str(theirs),
-                             remedy="construct the monitor with the same model, select and horizon")  # fmt: skip
+            raise InputError(
+                "monitor state",
+                expected=f"updates of shape and dtype {ours}",
+                found=str(theirs),
+                remedy="construct the monitor with the same model, select and horizon",
+            )
         for bank, saved in zip(self._banks, state["banks"], strict=True):
             bank.rows.copy_(saved["rows"])
             bank.previous.copy_(saved["previous"])
@@ -188,9 +191,13 @@ class _Bank:
     """The tensors of one device and dtype, concatenated."""
 
     def __init__(
-        self, members: list[int], tensors: Sequence[Tensor], device: torch.device, horizon: int,
+        self,
+        members: list[int],
+        tensors: Sequence[Tensor],
+        device: torch.device,
+        horizon: int,
         dtype: torch.dtype | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.members = members
         ends = np.cumsum([tensor.numel() for tensor in tensors]).tolist()
         self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
@@ -248,7 +255,7 @@ class _Bank:
         """Inner products of two flat vectors by tensor [n]."""
         partial = torch.empty((self._pieces, 1), dtype=torch.float64, device=self.rows.device)
         piece = 0
-        for start, stop, cuts in self._plan:
+        for start, _, cuts in self._plan:
             for a, b in cuts:
                 left, right = first[start + a : start + b].double(), second[start + a : start + b].double()
                 partial[piece, 0] = torch.dot(left, right)

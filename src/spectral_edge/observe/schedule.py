@@ -22,9 +22,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if callable(self.every):
             return
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise InputError("every", expected="a positive whole number of steps or a function of the step",
-                             found=repr(self.every), remedy="pass every=10, say")  # fmt: skip
+        if type(self.every) is not int or self.every < 1:
+            raise InputError(
+                "every",
+                expected="a positive whole number of steps or a function of the step",
+                found=repr(self.every),
+                remedy="pass every=10, say",
+            )
 
     @property
     def interval(self) -> int | None:

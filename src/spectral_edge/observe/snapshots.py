@@ -49,8 +49,12 @@ def snapshots(source: Any, *, allow_pickle: bool = False) -> tuple[Iterator[Snap
     if isinstance(source, (str, Path)):
         return _from_paths(_expand(str(source)), allow_pickle=allow_pickle)
     if isinstance(source, (Mapping, nn.Module, Tensor)) or not isinstance(source, Iterable):
-        raise InputError("source", expected="several snapshots: paths, a glob, a folder, or an iterable",
-                         found=type(source).__name__, remedy="pass a list of (step, state_dict)")  # fmt: skip
+        raise InputError(
+            "source",
+            expected="several snapshots: paths, a glob, a folder, or an iterable",
+            found=type(source).__name__,
+            remedy="pass a list of (step, state_dict)",
+        )
     if isinstance(source, Sequence) and source and all(isinstance(item, (str, Path)) for item in source):
         return _from_paths([Path(item) for item in cast("Sequence[str | Path]", source)], allow_pickle=allow_pickle)
     if isinstance(source, Sequence):
@@ -61,7 +65,11 @@ def snapshots(source: Any, *, allow_pickle: bool = False) -> tuple[Iterator[Snap
 
 def is_parameter(name: str, tensor: Tensor) -> bool:
     """Whether an entry of a state dict is a trained parameter rather than a buffer, as far as its name tells."""
-    return tensor.is_floating_point() and _BUFFER.search(name) is None and not (name.endswith("attn.bias") and tensor.ndim == 4)
+    return (
+        tensor.is_floating_point()
+        and _BUFFER.search(name) is None
+        and not (name.endswith("attn.bias") and tensor.ndim == 4)
+    )
 
 
 def _item(index: int, item: Any) -> Snapshot:
@@ -86,8 +94,12 @@ def _from_paths(paths: list[Path], *, allow_pickle: bool) -> tuple[Iterator[Snap
         if not path.is_file():
             raise InputError(str(path), expected="a checkpoint file", found="nothing there", remedy="check the path")
         if path.suffix not in SUFFIXES:
-            raise InputError(str(path), expected=f"a file that ends in {', '.join(SUFFIXES)}", found=path.suffix or "no ending",
-                             remedy="convert it to safetensors")  # fmt: skip
+            raise InputError(
+                str(path),
+                expected=f"a file that ends in {', '.join(SUFFIXES)}",
+                found=path.suffix or "no ending",
+                remedy="convert it to safetensors",
+            )
     numbers = [re.findall(r"\d+", path.stem) for path in paths]
     if all(numbers):
         ordered = sorted((int(found[-1]), path) for found, path in zip(numbers, paths, strict=True))
@@ -110,7 +122,9 @@ def _load(path: Path, *, allow_pickle: bool) -> Any:
     except Exception as error:  # each library raises its own kinds for a broken file
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         unsafe = "weights_only" in str(error) or "Unsupported" in first
-        remedy = "allow_pickle=True runs the code inside; only if you trust the file" if unsafe else "copy the file again"
+        remedy = (
+            "allow_pickle=True runs the code inside; only if you trust the file" if unsafe else "copy the file again"
+        )
         raise InputError(str(path), expected="a complete checkpoint", found=first, remedy=remedy) from error
 
 
@@ -126,9 +140,15 @@ def _parameters(item: Any, label: str) -> dict[str, Tensor]:
         for key in _NESTED:
             if isinstance(plain.get(key), Mapping):
                 return _parameters(plain[key], label)
-        tensors = {name: torch.as_tensor(value) for name, value in plain.items() if isinstance(value, (Tensor, np.ndarray))}
+        tensors = {
+            name: torch.as_tensor(value) for name, value in plain.items() if isinstance(value, (Tensor, np.ndarray))
+        }
         kept = {name: tensor for name, tensor in tensors.items() if is_parameter(name, tensor)}
         if kept:
             return kept
-    raise InputError(label, expected="an array, a state dict or a module with floating-point parameters",
-                     found=type(item).__name__, remedy="pass model.state_dict()")  # fmt: skip
+    raise InputError(
+        label,
+        expected="an array, a state dict or a module with floating-point parameters",
+        found=type(item).__name__,
+        remedy="pass model.state_dict()",
+    )

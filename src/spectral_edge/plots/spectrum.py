@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spectral_edge.plots.frame import EndLabel, empty, end_labels, log_scale, mark_steps, panels, shades
 from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_LABELS = 20
+"""Singular values named at the ends of their lines."""
 
 
 def spectrum_figure(views: Sequence[RunView]) -> Figure:
@@ -29,9 +35,9 @@ def spectrum_figure(views: Sequence[RunView]) -> Figure:
             ax.plot(steps, sigma[:, j], color=colour, linewidth=2.4 if j == 0 else 1.5)
     for ax, view in zip(row, views, strict=True):
         steps, sigma = view.series["step"], view.series["sigma"]
-        colours = shades(sigma.shape[1])
-        end_labels(
-            ax, [EndLabel(f"$\\sigma_{{{j + 1}}}$", colour, steps, sigma[:, j]) for j, colour in enumerate(colours)]
-        )
+        colours, count = shades(sigma.shape[1]), sigma.shape[1]
+        # Values of a wide window are named in even steps, the first and the last among them.
+        named = np.linspace(0, count - 1, min(count, MOST_LABELS)).round().astype(int)
+        end_labels(ax, [EndLabel(f"$\\sigma_{{{j + 1}}}$", colours[j], steps, sigma[:, j]) for j in named])
         mark_steps([ax], view)
     return figure

@@ -40,12 +40,14 @@ def _accuracy_of(facts: RunFacts) -> list[str]:
     steps = {facts.transition(criterion) for criterion in CRITERIA}
     dated = sorted(step for step in steps if step is not None)
     if len(dated) > 1:
-        said.append(f"by the published criteria the {facts.name}'s transition falls between steps {dated[0]:,} and {dated[-1]:,}")
+        span = f"between steps {dated[0]:,} and {dated[-1]:,}"
+        said.append(f"by the published criteria the {facts.name}'s transition falls {span}")
     elif dated:
         missed = "" if None not in steps else ", and some are never met"
         said.append(f"every criterion that the {facts.name} meets dates its transition to step {dated[0]:,}{missed}")
     else:
-        said.append(f"the {facts.name} meets none of the criteria in {facts.end:,} steps; its best test accuracy is {number(facts.best)}")
+        best = f"its best test accuracy is {number(facts.best)}"
+        said.append(f"the {facts.name} meets none of the criteria in {facts.end:,} steps; {best}")
     return [opening("; ".join(said))]
 
 
@@ -56,19 +58,20 @@ def _spectrum(pair: Pair) -> list[str]:
         rank = facts.value("effective_rank", pair.read_step)
         spread = f", {number(first / last)} times sigma_{facts.window}" if first and last else ""
         said.append(opening(
-            f"{pair.where}, sigma_1 of the {facts.name} is {number(first)}{spread}; the effective rank is {number(rank)} of "
-            f"{facts.window}"
+            f"{pair.where}, sigma_1 of the {facts.name} is {number(first)}{spread}; the effective rank is "
+            f"{number(rank)} of {facts.window}"
         ))  # fmt: skip
     said.append(f"A single large update stays in view for {pair.run.window} windows, which draws steps with flat tops.")
     return said
 
 
 def _ratios(pair: Pair) -> list[str]:
-    said = [opening(f"{pair.where}, {' and '.join(band_clause(facts, pair.read_step) for facts in pair.both)}")]
+    said = [opening(f"{pair.where}, {band_clause(pair)}")]
     for facts in pair.both:
         clear = facts.clear_positions()
         where = f"there, k* is {_positions(clear)}" if clear else "so k* is never singled out"
-        said.append(opening(f"the {facts.name}'s largest ratio leaves the band in {percent(facts.outside)} of its windows; {where}"))
+        share = percent(facts.outside)
+        said.append(opening(f"the {facts.name}'s largest ratio leaves the band in {share} of its windows; {where}"))
     null = NULL_WEIGHTED_ONE.get(pair.run.window)
     shares = " and ".join(f"{percent(facts.weighted_one)} of the {facts.name}'s windows" for facts in pair.both)
     beside = f", against {percent(null)} of windows of i.i.d. noise" if null else ""
@@ -82,15 +85,16 @@ def _positions(shares: dict[int, float]) -> str:
 
 
 def _coherence(pair: Pair) -> list[str]:
-    said = [opening(f"{pair.where}, coherence is {' and '.join(coherence_clause(facts, pair.read_step) for facts in pair.both)}")]
+    whole = [coherence_clause(facts, pair.read_step) for facts in pair.both]
+    said = [opening(f"{pair.where}, coherence is {' and '.join(whole)}")]
     for facts in pair.both:
         coherent = _extreme(facts, pair.read_step, "coherence")
         moving = _extreme(facts, pair.read_step, "update_norm")
         if coherent is None or moving is None or len(facts.layers) < 2:
             continue
         said.append(opening(
-            f"{pair.where}, the most coherent layer of the {facts.name} is {coherent[0]} ({number(coherent[1])}), and the one "
-            f"that moves most is {moving[0]} (update norm {number(moving[1])})"
+            f"{pair.where}, the most coherent layer of the {facts.name} is {coherent[0]} ({number(coherent[1])}), and "
+            f"the one that moves most is {moving[0]} (update norm {number(moving[1])})"
         ))  # fmt: skip
     return said
 
@@ -117,8 +121,8 @@ def _decline(pair: Pair) -> list[str]:
     if ties:
         said.append(opening(f"over all windows, the correlation of ln g23 with ln tr G is {' and '.join(ties)}"))
     said.append(
-        "A peak so far over the value now cannot fall much below 1, whatever the run does, which is why the control is "
-        "read at the same step."
+        "A peak over a later value lies above 1 unless the value exceeds everything before it, whatever the run does: "
+        "so a decline says something only beside a control at the same step."
     )
     return said
 
@@ -129,14 +133,19 @@ def _stability(pair: Pair) -> list[str]:
         lost, overlap = facts.value("adiabatic_emp", pair.read_step), facts.element("alpha_overlap", pair.read_step, 1)
         progress, regime = facts.element("progress_share", pair.read_step, 1), facts.regime(pair.read_step)
         named = f", which counts as {regime}" if regime else ""
+        where = f"{pair.where}, the leading directions of the {facts.name}"
         said.append(opening(
-            f"{pair.where}, the leading directions of the {facts.name} have lost {number(lost)} over one window{named}; mode 1 "
-            f"overlaps its counterpart by {number(overlap)}, and its progress share is {number(progress)}"
+            f"{where} have lost {number(lost)} over one window{named}; "
+            f"mode 1 overlaps its counterpart by {number(overlap)}, and its progress share is {number(progress)}"
         ))  # fmt: skip
         shares = facts.regime_shares()
         if shares:
-            said.append(opening(f"of the {facts.name}'s windows, {listed([f'{percent(v)} are {k}' for k, v in shares.items()])}"))
-    said.append("A large overlap is necessary for structure, not sufficient: drift, oscillation and a covariance spike all give it.")
+            parts = listed([f"{percent(share)} are {name}" for name, share in shares.items()])
+            said.append(opening(f"of the {facts.name}'s windows, {parts}"))
+    said.append(
+        "A large overlap is necessary for structure, not sufficient: drift, oscillation and a covariance spike all "
+        "give it."
+    )
     return said
 
 

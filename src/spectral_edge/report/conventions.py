@@ -1,5 +1,7 @@
 """By which conventions the numbers were made, and what the null can and cannot say."""
 
+from collections.abc import Callable
+
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
 from spectral_edge.report.transition import CRITERIA
@@ -7,60 +9,67 @@ from spectral_edge.report.words import listed, number
 
 
 def conventions(pair: Pair) -> list[str]:
-    """One sentence a convention."""
-    run, window = pair.run, pair.run.window
+    """One paragraph a convention."""
+    width, horizon = pair.run.window, pair.run.trace.horizon
+    apart = _each(pair, lambda facts: f"{number(facts.cadence)} steps apart")
+    reach = " and are therefore undefined here" if horizon < 2 * width else ""
+    yoked = [
+        "The other run is read at that same step (yoked), whether or not it has a transition of its own. Where neither "
+        "has one, both are read at the last step that both reached.",
+    ]
     return [
-        f"A window is W = {window} successive updates; an update is the difference of the watched parameters between two "
-        f"observations, {listed([_cadence(facts) for facts in pair.both])}. Windows follow each other by one observation "
-        "(stride 1), and only full ones are used.",
-        f"The horizon is {run.trace.horizon} updates: quantities at lag W need 2W = {2 * window}"
-        + (" and are therefore undefined here." if run.trace.horizon < 2 * window else "."),
-        "k* counts from 1. Raw k*, the thesis' definition, is the position of the largest ratio and feeds the gap ratio and "
-        "the adiabatic parameters; weighted k* multiplies each ratio by sigma_j / sum sigma, as the grokking tables do; "
-        "restricted k* looks at positions up to W/2; clear k* is raw k* where the largest ratio leaves the band.",
-        f"Watched: {listed([_watched(facts) for facts in pair.both])}. A layer is a parameter's path up to its first number.",
-        f"The transition is dated by the {CRITERIA[0].words}, the first of them; a run that never meets it is censored at its "
-        "last step, not given one. A quantity at a step is read in the last window that ends at or before it.",
-        "A control is read at the step of the other run's transition (yoked), since it has none of its own. Where no "
-        "transition is known, both are read at the last step that they share.",
-        "The decline is the largest value over all full windows before that one, divided by the value in it. It is taken for "
-        "g23, tr G and g23 / tr G over the same windows, each from its own peak; g23 = lambda_2 - lambda_3 has the unit of a "
-        "squared update.",
-        "Undefined is undefined: no ratio over an epsilon. Singular values below the rank floor (eigenvalues under 1e-10 of "
-        "the largest) give no ratio; undefined values leave gaps in figures and are left out of shares.",
-    ]  # fmt: skip
+        f"A window is W = {width} successive updates. An update is the difference of the watched parameters between "
+        f"two observations, {apart}. Windows follow each other by one observation (stride 1), and only full ones are "
+        "used.",
+        f"The horizon is {horizon} updates: quantities at lag W need 2W = {2 * width}{reach}.",
+        "k* counts from 1. Raw k*, the thesis' definition, is the position of the largest ratio; it feeds the gap "
+        "ratio and the adiabatic parameters. Weighted k* multiplies each ratio by sigma_j / sum sigma, as the grokking "
+        "tables do; restricted k* looks at positions up to W/2; clear k* is raw k* where the largest ratio leaves the "
+        "band.",
+        f"Watched: {_each(pair, _watched)}. A layer is a parameter's path up to its first "
+        "number, or its module's path.",
+        f"The transition is dated by the default criterion, {CRITERIA[0].words}, at the first of these. A run that "
+        "never meets it is censored at its last step, not given one. A quantity at a step is read in the last window "
+        "that ends at or before it.",
+        *(yoked if pair.control is not None else []),
+        "The decline is the largest value over all full windows before that one, divided by the value in it. It is "
+        "taken for g23, tr G and g23 / tr G over the same windows, each from its own peak. g23 = lambda_2 - lambda_3 "
+        "has the unit of a squared update.",
+        "Undefined is undefined: no ratio is taken over an epsilon. Singular values below the rank floor (eigenvalues "
+        "under 1e-10 of the largest) give no ratio. Undefined values leave gaps in figures and are left out of shares.",
+    ]
 
 
 def null_words(pair: Pair) -> list[str]:
     """What the comparison with the null means, and what it assumed."""
     return [
-        "The band holds the gap ratios that structureless updates would show if they had this window's row norms, the "
-        "optimizer's memory, and the second and third moments of this window's cosines. A ratio outside the band is not "
-        "explained by these; that is all that is claimed, and it is no test of an hypothesis.",
-        "A zero-mean spike of the covariance, a direction in which updates vary more but do not move, cannot be told from "
-        "structure by the ratios: it leaves the band too. Coherence and the progress share, which see the sign, can tell it "
-        "from drift.",
-        "Coherence p is exact for any covariance once the memory is right: it compares the mean cosine with its value under "
-        "all flips of the rows' signs. The band is drawn anew for each window and windows overlap, so a share of windows "
-        "outside of it is a description, not a rate of independent findings.",
-        *(f"Memory, {facts.name}: {_memory(facts)}." for facts in pair.both),
-    ]  # fmt: skip
+        "The band holds the gap ratios that structureless updates would show if they had the norms of this window's "
+        "updates, the optimizer's memory, and the second and third moments of this window's cosines. A ratio outside "
+        "the band is not explained by these. That is all that is claimed.",
+        "A zero-mean spike of the covariance, a direction in which updates vary more without moving the model, cannot "
+        "be told from structure by its ratios: it may leave the band too. Coherence and the progress share, which see "
+        "the sign of updates, tell it from drift.",
+        "Coherence p compares the mean cosine with its value under flips of the updates' signs, one-sided for drift. "
+        "It is exact for any covariance once the memory is right. Windows overlap, so a share of windows outside the "
+        "band describes the record; it does not count independent findings.",
+        f"Memory: {_each(pair, _memory)}.",
+    ]
 
 
-def _cadence(facts: RunFacts) -> str:
-    return f"{number(facts.cadence)} steps apart in the {facts.name}"
+def _each(pair: Pair, describe: Callable[[RunFacts], str]) -> str:
+    """What holds of each run, once where it is the same for both."""
+    said = {facts.name: describe(facts) for facts in pair.both}
+    if len(set(said.values())) == 1:
+        return said["run"] + (" (run and control)" if len(said) == 2 else "")
+    return "; ".join(f"{text} ({name})" for name, text in said.items())
 
 
 def _watched(facts: RunFacts) -> str:
     trace = facts.trace
-    if not trace.segments:
-        return f"nothing in the {facts.name}"
     tensors = len(trace.segments[-1].inventory.tensors)
-    groups = f", named groups {listed(list(trace.groups))}" if set(trace.groups) != set(trace.layers) else ""
-    return (
-        f"{trace.parameter_count:,} parameters in {tensors} tensors and {len(trace.layers)} layers of the "
-        f"{facts.name}{groups}"
-    )
+    groups = f", with named groups {listed(list(trace.groups))}" if set(trace.groups) != set(trace.layers) else ""
+    layers = f"{len(trace.layers)} layer{'' if len(trace.layers) == 1 else 's'}"
+    return f"{trace.parameter_count:,} parameters in {tensors} tensors of {layers}{groups}"
 
 
 def _memory(facts: RunFacts) -> str:

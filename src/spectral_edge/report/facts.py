@@ -24,8 +24,8 @@ DECLINES = ("g23", "gram_trace", "g23_normalized")
 
 def window_of(trace: Trace) -> int:
     """The window that a run was watched with, or the default, as far as its horizon allows."""
-    watched = trace.metadata.get("monitor", {}).get("window") if trace.segments else None
-    return min(int(watched or DEFAULT_WINDOW), trace.horizon) if trace.segments else DEFAULT_WINDOW
+    watched = trace.metadata.get("monitor", {}).get("window")
+    return min(int(watched or DEFAULT_WINDOW), trace.horizon)
 
 
 class RunFacts:

@@ -31,7 +31,7 @@ class Pair:
             window: number of updates; that of the run by default.
         """
         width = window_of(trace) if window is None else window
-        if control is not None and control.segments:
+        if control is not None:
             width = min(width, control.horizon)
         return cls(
             RunFacts(trace, window=width, name="run"),

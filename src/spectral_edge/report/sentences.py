@@ -4,7 +4,7 @@ from spectral_edge.analysis import Trace
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
 from spectral_edge.report.transition import CRITERIA
-from spectral_edge.report.words import BAR, fold, moved, number, opening, p_value, percent, too_short
+from spectral_edge.report.words import BAR, fold, moved, number, opening, percent, too_short
 
 
 def headline(trace: Trace, control: Trace | None = None) -> list[str]:
@@ -38,7 +38,7 @@ def transition_sentence(pair: Pair) -> str:
     if len(known) < 2:
         return sentence
     if len(happened) == 2:
-        return opening(f"both grok: {'; '.join(clauses)}, so the control is no run without a transition")
+        return opening(f"both grok: {'; '.join(clauses)}, so the control is not a run without a transition")
     if not happened:
         return opening(f"neither groks: {'; '.join(clauses)}")
     if happened[0] is control:
@@ -55,7 +55,9 @@ def _transition(facts: RunFacts) -> str:
         best = f"best test accuracy {number(facts.best)}" if facts.best is not None else "no finite test accuracy"
         return f"the {facts.name} never groks in {facts.end:,} steps ({best})"
     known = facts.memorised
-    before = f", {step - known:,} steps after its training accuracy first reached 0.99" if known and known < step else ""
+    before = ""
+    if known is not None and known < step:
+        before = f", {step - known:,} steps after its training accuracy first reached 0.99"
     return f"the {facts.name} groks at step {step:,} ({CRITERIA[0].words}){before}"
 
 
@@ -70,16 +72,10 @@ def decline_sentence(pair: Pair) -> str:
     g23, trace, share = (run.fall(name, step) for name in ("g23", "gram_trace", "g23_normalized"))
     if g23 is None:
         return opening(f"{pair.where}, the decline of g23 is undefined for the run")
-    sentence = opening(
-        f"{pair.where}, {moved('g23', g23)} before; over the same windows tr G fell {fold(trace)} and g23 / tr G "
-        f"{fold(share)}" if _fell(trace, share) else
-        f"{pair.where}, {moved('g23', g23)} before; {moved('tr G', trace)} and {moved('g23 / tr G', share)}"
-    )  # fmt: skip
-    return f"{sentence[:-1]}{_against(pair, g23.fold)}."
-
-
-def _fell(*falls: object) -> bool:
-    return all(fall is not None and getattr(fall, "fold", 0.0) >= 1 for fall in falls)
+    beside = f"{moved('tr G', trace)} and {moved('g23 / tr G', share)}"
+    if trace is not None and share is not None and min(trace.fold, share.fold) >= 1:
+        beside = f"tr G is {number(trace.fold)} times and g23 / tr G {number(share.fold)} times lower"
+    return opening(f"{pair.where}, {moved('g23', g23)} before; {beside}{_against(pair, g23.fold)}")
 
 
 def _against(pair: Pair, own: float) -> str:
@@ -107,23 +103,35 @@ def null_sentence(pair: Pair) -> str:
     run, step = pair.run, pair.read_step
     if run.windows == 0:
         return opening(f"nothing can be compared with the null before a window of {run.window} updates is full")
-    parts = [band_clause(facts, step) for facts in pair.both]
     shares = [f"{percent(facts.outside)} of the {facts.name}'s windows" for facts in pair.both if facts.windows]
     agree = [coherence_clause(facts, step) for facts in pair.both]
     return opening(
-        f"{pair.where}, {' and '.join(parts)}; over the whole record it is outside in {' and '.join(shares)}; "
+        f"{pair.where}, {band_clause(pair)}; over the whole record it is outside in {' and in '.join(shares)}; "
         f"coherence is {' and '.join(agree)}"
     )
 
 
-def band_clause(facts: RunFacts, step: int | None) -> str:
-    """Where the largest ratio of a run lies at a step."""
+def band_clause(pair: Pair) -> str:
+    """Where the largest ratio of each run lies at the step."""
+    sides: dict[str, list[str]] = {}
+    for facts in pair.both:
+        side, detail = _side(facts, pair.read_step)
+        sides.setdefault(side, []).append(f"{facts.name}: {detail}" if detail else facts.name)
+    if len(sides) == 1 and pair.control is not None:
+        (side, details), = sides.items()
+        return f"the largest ratio {side} in both ({'; '.join(details)})"
+    clauses = [f"{side} in the {detail.replace(': ', ' (', 1)}{')' if ': ' in detail else ''}"
+               for side, details in sides.items() for detail in details]  # fmt: skip
+    return f"the largest ratio {' but '.join(clauses)}"
+
+
+def _side(facts: RunFacts, step: int | None) -> tuple[str, str]:
     largest, limit = facts.largest(step), facts.value("band_max", step)
     if largest is None or limit is None:
-        return f"the {facts.name}'s largest ratio or its band is undefined"
+        return "or its null band is undefined", ""
     position, ratio = largest
     side = "outside" if ratio > limit else "inside"
-    return f"the {facts.name}'s largest ratio, R_{position} = {number(ratio)}, lies {side} its null band (limit {number(limit)})"
+    return f"lies {side} its null band", f"R_{position} = {number(ratio)}, limit {number(limit)}"
 
 
 def coherence_clause(facts: RunFacts, step: int | None) -> str:
@@ -131,4 +139,4 @@ def coherence_clause(facts: RunFacts, step: int | None) -> str:
     value = facts.value("coherence", step)
     if value is None:
         return f"undefined in the {facts.name}"
-    return f"{number(value)} in the {facts.name} (p {p_value(facts.value('coherence_p', step), facts.window)})"
+    return f"{number(value)} in the {facts.name} (p {number(facts.value('coherence_p', step), digits=2)})"

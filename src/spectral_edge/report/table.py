@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from spectral_edge.report.captions import NULL_WEIGHTED_ONE
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.transition import CRITERIA
+from spectral_edge.report.transition import CRITERIA, Criterion
 from spectral_edge.report.words import UNDEFINED, fold, number, p_value, percent, why
 
 
@@ -36,21 +36,22 @@ def key_numbers(pair: Pair) -> list[Row]:
 
     return [
         Row("Observation"),
-        row("parameters watched", lambda f: f"{f.trace.parameter_count:,} ({percent(f.trace.coverage)} of the trainable)"),
+        row("parameters watched", lambda f: f"{f.trace.parameter_count:,}"),
+        row("coverage", lambda f: percent(f.trace.coverage), "share of the trainable parameters"),
         row("steps", lambda f: f"{f.end:,}", "last step known"),
         row("updates recorded", lambda f: f"{len(f.trace.steps):,}"),
         row("steps an update spans", lambda f: number(f.cadence), "cadence, median"),
         row("window and horizon", lambda f: f"{f.window} and {f.trace.horizon} updates"),
         row("full windows", lambda f: f"{f.windows:,}"),
         Row("Grok step"),
-        *(row(criterion.words, _dated(criterion_index), criterion.source) for criterion_index, criterion in enumerate(CRITERIA)),
+        *(row(criterion.words, _dated(criterion), criterion.source) for criterion in CRITERIA),
         Row(f"Edge {pair.where}"),
         row("k* raw", scalar("k_star_raw"), "thesis"),
         row("k* weighted", scalar("k_star_weighted"), "grokking tables"),
         row("k* restricted", scalar("k_star_restricted"), "first half of the positions"),
         row("k* clear of the band", scalar("k_star_clear")),
         row("gap ratio R at k*", scalar("gap_ratio")),
-        row("its percentile in the band", lambda f: _percentile(f, step), "100 is above every draw"),
+        row("its percentile in the band", lambda f: _percentile(f, step), "of the ratio at that position"),
         row("limit of the band", scalar("band_max"), "99th percentile of the largest ratio"),
         row("coherence", scalar("coherence"), "signed"),
         row("coherence p", lambda f: p_value(f.value("coherence_p", step), f.window), "sign flips, one-sided"),
@@ -65,11 +66,11 @@ def key_numbers(pair: Pair) -> list[Row]:
     ]  # fmt: skip
 
 
-def _dated(index: int) -> Callable[[RunFacts], str]:
+def _dated(criterion: Criterion) -> Callable[[RunFacts], str]:
     def cell(facts: RunFacts) -> str:
         if facts.accuracy is None:
             return "no test accuracy logged"
-        step = facts.transition(CRITERIA[index])
+        step = facts.transition(criterion)
         return f"never (censored at {facts.end:,})" if step is None else f"{step:,}"
 
     return cell
@@ -79,4 +80,5 @@ def _percentile(facts: RunFacts, step: int | None) -> str:
     position = facts.value("k_star_raw", step)
     if position is None:
         return UNDEFINED
-    return number(facts.element("band_percentile", step, int(position)))
+    value = facts.element("band_percentile", step, int(position))
+    return "above 99.9" if value is not None and value > 99.9 else number(value)

@@ -14,8 +14,8 @@ def number(value: float | None, *, digits: int = 3) -> str:
     if value is None:
         return UNDEFINED
     if value == 0 or 1e-3 <= abs(value) < 1e6:
-        text = f"{value:,.{digits}g}"
-        return f"{value:,.0f}" if "e" in text else text
+        rounded = float(f"{value:.{digits}g}")
+        return f"{rounded:,.0f}" if abs(rounded) >= 10**digits else f"{rounded:g}"
     return f"{value:.{digits - 1}e}"
 
 

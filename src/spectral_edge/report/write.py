@@ -8,9 +8,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectral_edge import plots
 from spectral_edge.analysis import Trace
 from spectral_edge.errors import MissingExtraError
+from spectral_edge.plots import (
+    accuracy_figure,
+    coherence_figure,
+    decline_figure,
+    overview_figure,
+    ratios_figure,
+    spectrum_figure,
+    stability_figure,
+)
 from spectral_edge.report.captions import caption
 from spectral_edge.report.conventions import conventions, null_words
 from spectral_edge.report.facts import RunFacts
@@ -22,12 +30,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = {
-    "accuracy": ("Accuracy and loss", plots.accuracy_figure),
-    "spectrum": ("Spectrum of the window", plots.spectrum_figure),
-    "ratios": ("Gap ratios against the null band, and k*", plots.ratios_figure),
-    "coherence": ("Coherence and update norm by layer", plots.coherence_figure),
-    "decline": ("g23, tr G and their quotient", plots.decline_figure),
-    "stability": ("Stability of the leading directions", plots.stability_figure),
+    "accuracy": ("Accuracy and loss", accuracy_figure),
+    "spectrum": ("Spectrum of the window", spectrum_figure),
+    "ratios": ("Gap ratios against the null band, and k*", ratios_figure),
+    "coherence": ("Coherence and update norm by layer", coherence_figure),
+    "decline": ("g23, tr G and their quotient", decline_figure),
+    "stability": ("Stability of the leading directions", stability_figure),
 }
 """Heading and drawing of every figure after the overview."""
 
@@ -92,7 +100,7 @@ def _title(pair: Pair) -> str:
 
 def _pictures(pair: Pair, beside: Path | None) -> list[_Picture]:
     views = pair.views()
-    drawn = [("overview", "Overview", plots.overview_figure(views), [])]
+    drawn = [("overview", "Overview", overview_figure(views), [])]
     for name, (heading, draw) in FIGURES.items():
         # A figure of windows that do not exist would be an empty frame; its caption says why it is missing.
         if name == "accuracy" or any(facts.windows for facts in pair.both):
@@ -109,12 +117,15 @@ def _encode(figure: "Figure", name: str, beside: Path | None) -> str:
 
 
 def _notes(facts: RunFacts) -> list[str]:
-    return [f"step {note.step:,}, {note.outcome.name.lower().replace('_', ' ')}: {note.message}" for note in facts.trace.notes]
+    return [
+        f"step {note.step:,}, {note.outcome.name.lower().replace('_', ' ')}: {note.message}"
+        for note in facts.trace.notes
+    ]
 
 
 def _regenerate(facts: RunFacts) -> tuple[str | None, Any, str, str]:
     """Command, seed, versions and the rest of what the trace knows of its run."""
-    metadata = facts.trace.metadata if facts.trace.segments else {}
+    metadata = facts.trace.metadata
     versions = ", ".join(f"{name} {number}" for name, number in metadata.get("versions", {}).items())
     rest = {name: value for name, value in metadata.items() if name not in ("command", "seed", "versions")}
     listing = json.dumps(rest, indent=2, default=str) if rest else ""

@@ -95,9 +95,7 @@ class AppendFile:
 class RecordFile(AppendFile):
     """A .npy file of fixed-size records whose header is kept true after every append."""
 
-    def __init__(
-        self, path: Path | None, dtype: np.dtype[Any], on_failure: Callable[[OSError], None]
-    ) -> None:
+    def __init__(self, path: Path | None, dtype: np.dtype[Any], on_failure: Callable[[OSError], None]) -> None:
         super().__init__(path, on_failure)
         self._dtype = dtype
         self._header = _header(dtype, 0)

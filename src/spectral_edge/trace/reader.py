@@ -66,9 +66,7 @@ class Segment:
         if len(self.entries) == len(self.inventory.tensors):
             return indices
         found = [
-            position
-            for position, name in enumerate(self.entries)
-            if set(self.inventory.groups[name]) <= set(indices)
+            position for position, name in enumerate(self.entries) if set(self.inventory.groups[name]) <= set(indices)
         ]
         covered = sorted(index for position in found for index in self.inventory.groups[self.entries[position]])
         return tuple(found) if covered == sorted(indices) else None
@@ -86,9 +84,12 @@ def read_folder(folder: Path, *, generation: int | None = None) -> list[Segment]
     """
     header = folder / "trace.json"
     if not header.is_file():
-        raise TraceError(str(folder), expected="a trace folder with trace.json",
-                         found="nothing" if not folder.exists() else "none there",
-                         remedy="check the path; a trace is what Monitor(out=...) writes")  # fmt: skip
+        raise TraceError(
+            str(folder),
+            expected="a trace folder with trace.json",
+            found="nothing" if not folder.exists() else "none there",
+            remedy="check the path; a trace is what Monitor(out=...) writes",
+        )
     _check_version(folder, _load_json(header))
     headers: dict[int, dict[str, Any]] = {}
     for place in sorted(folder.glob("segment-*")):
@@ -98,8 +99,12 @@ def read_folder(folder: Path, *, generation: int | None = None) -> list[Segment]
     wanted = available[-1] if generation is None and available else generation
     tips = [number for number, plain in headers.items() if plain["generation"] == wanted]
     if not tips:
-        raise TraceError(str(folder), expected=f"generation {wanted}", found=f"generations {available}",
-                         remedy="choose one that exists, or observe at least once")  # fmt: skip
+        raise TraceError(
+            str(folder),
+            expected=f"generation {wanted}",
+            found=f"generations {available}",
+            remedy="choose one that exists, or observe at least once",
+        )
     chain: list[Segment] = []
     number, limit = max(tips), None
     while True:
@@ -119,15 +124,27 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
         header = writer.header
         log = [json.loads(line) for line in writer.log.content().splitlines()]
         segment = Segment(
-            number, header.generation, header.inventory, header.entries, header.horizon, dict(header.metadata),
-            header.parent, writer.rows.records(), writer.probes.records(), writer.products.records(), log,
-        )  # fmt: skip
+            number,
+            header.generation,
+            header.inventory,
+            header.entries,
+            header.horizon,
+            dict(header.metadata),
+            header.parent,
+            writer.rows.records(),
+            writer.probes.records(),
+            writer.products.records(),
+            log,
+        )
         if limit is not None:
             kept = writer.log.content()[: limit.log].splitlines()
             segment = replace(
-                segment, rows=segment.rows[: limit.rows], probes=segment.probes[: limit.probes],
-                products=segment.products[: limit.products], log=[json.loads(line) for line in kept],
-            )  # fmt: skip
+                segment,
+                rows=segment.rows[: limit.rows],
+                probes=segment.probes[: limit.probes],
+                products=segment.products[: limit.products],
+                log=[json.loads(line) for line in kept],
+            )
         chain.append(segment)
         if segment.parent is None:
             break
@@ -171,28 +188,40 @@ def notes(chain: list[Segment]) -> list[Note]:
 
 def probes(chain: list[Segment], name: str) -> list[ProbeRow]:
     """Every row of one probe, in order of its steps."""
+    products = _products(chain, name)
     found: list[ProbeRow] = []
     for segment in chain:
-        numbers = {entry["number"]: entry["name"] for entry in segment.log if entry["kind"] == "probe"}
-        wanted = [number for number, known in numbers.items() if known == name]
-        for record in segment.probes[np.isin(segment.probes["name"], wanted)]:
-            products: dict[str, Array] = {}
-            following = np.full(len(segment.entries), np.nan)
-            mine = segment.products[segment.products["step"] == record["step"]]
-            for product in mine:
-                pair = {int(product["first"]), int(product["second"])}
-                if not pair & set(wanted):
-                    continue
-                if int(product["second"]) == NEXT_UPDATE:
-                    following = np.array(product["product"])
-                else:
-                    other = (pair - set(wanted)).pop()
-                    products[numbers[other]] = np.array(product["product"])
-            found.append(
-                ProbeRow(int(record["step"]), name, np.array(record["square"]), np.array(record["lags"]),
-                         following, products)
-            )  # fmt: skip
+        names = _probe_names(segment)
+        for record in segment.probes:
+            if names[int(record["name"])] != name:
+                continue
+            step = int(record["step"])
+            others = dict(products.get(step, {}))
+            following = others.pop(None, np.full(len(segment.entries), np.nan))
+            square, lags = np.array(record["square"]), np.array(record["lags"])
+            named = {other: product for other, product in others.items() if other is not None}
+            found.append(ProbeRow(step, name, square, lags, following, named))
     return found
+
+
+def _products(chain: list[Segment], name: str) -> dict[int, dict[str | None, Array]]:
+    """Products of a probe by step and by the other vector, None for the next update.
+
+    A resumed run writes the product with the next update into another segment than the probe itself.
+    """
+    found: dict[int, dict[str | None, Array]] = {}
+    for segment in chain:
+        names: dict[int, str | None] = {NEXT_UPDATE: None, **_probe_names(segment)}
+        for record in segment.products:
+            pair = [names[int(record["first"])], names[int(record["second"])]]
+            if name in pair:
+                pair.remove(name)
+                found.setdefault(int(record["step"]), {})[pair[0]] = np.array(record["product"])
+    return found
+
+
+def _probe_names(segment: Segment) -> dict[int, str]:
+    return {entry["number"]: entry["name"] for entry in segment.log if entry["kind"] == "probe"}
 
 
 def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Position | None) -> Segment:
@@ -216,21 +245,34 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
     if torn or tail:
         warnings.warn(f"{place.name}: a torn last record was dropped", SpectralEdgeWarning, stacklevel=4)
     return Segment(
-        number, plain["generation"], inventory, entries, horizon, plain["metadata"],
-        None if parent is None else Position(**parent), *files, [json.loads(line) for line in lines],
-    )  # fmt: skip
+        number,
+        plain["generation"],
+        inventory,
+        entries,
+        horizon,
+        plain["metadata"],
+        None if parent is None else Position(**parent),
+        files[0],
+        files[1],
+        files[2],
+        [json.loads(line) for line in lines],
+    )
 
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TraceError(str(path), expected="a JSON file", found=str(error), remedy="restore it from a copy") from error
+        raise TraceError(
+            str(path), expected="a JSON file", found=str(error), remedy="restore it from a copy"
+        ) from error
 
 
 def _check_version(place: Path, plain: dict[str, Any]) -> None:
     if plain.get("format") != FORMAT or plain.get("version", VERSION + 1) > VERSION:
         raise TraceError(
-            str(place), expected=f"{FORMAT} version {VERSION} or older",
-            found=f"{plain.get('format')} version {plain.get('version')}", remedy="upgrade spectral-edge",
-        )  # fmt: skip
+            str(place),
+            expected=f"{FORMAT} version {VERSION} or older",
+            found=f"{plain.get('format')} version {plain.get('version')}",
+            remedy="upgrade spectral-edge",
+        )

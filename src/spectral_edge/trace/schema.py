@@ -33,9 +33,14 @@ def row_dtype(entries: int, horizon: int, names: Sequence[str] = tuple(ROW_METAD
 def probe_dtype(entries: int, horizon: int) -> np.dtype[Any]:
     """One probe: the row that it belongs to, its name's number, squared norms and products with the updates."""
     return np.dtype(
-        [("step", "<i8"), ("name", "<i4"), ("square", "<f8", (entries,)), ("lags", "<f8", (entries, horizon)),
-         ("crc", "<u4")]
-    )  # fmt: skip
+        [
+            ("step", "<i8"),
+            ("name", "<i4"),
+            ("square", "<f8", (entries,)),
+            ("lags", "<f8", (entries, horizon)),
+            ("crc", "<u4"),
+        ]
+    )
 
 
 def product_dtype(entries: int) -> np.dtype[Any]:

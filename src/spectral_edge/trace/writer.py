@@ -160,8 +160,11 @@ class SegmentWriter:
         for file in (self.rows, self.probes, self.products, self.log):
             file.close()
             if file.waiting:
-                warnings.warn("the trace could not be written to the end: the disk still refuses it",
-                              SpectralEdgeWarning, stacklevel=2)  # fmt: skip
+                warnings.warn(
+                    "the trace could not be written to the end: the disk still refuses it",
+                    SpectralEdgeWarning,
+                    stacklevel=2,
+                )
 
     def _number(self, name: str) -> int:
         if name not in self._names:
@@ -194,8 +197,12 @@ class TraceWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(str(folder), expected="a folder for the trace that can be made", found=str(error),
-                             remedy="choose another place with out=") from error  # fmt: skip
+            raise InputError(
+                str(folder),
+                expected="a folder for the trace that can be made",
+                found=str(error),
+                remedy="choose another place with out=",
+            ) from error
 
     def open(self, header: SegmentHeader) -> SegmentWriter:
         """Starts the next segment, closing the one before.
@@ -209,8 +216,12 @@ class TraceWriter:
             segment = SegmentWriter(None, len(self.segments), header)
         else:
             if not (self.folder / "trace.json").exists():
-                plain = {"format": FORMAT, "version": VERSION, "created": time.time(),
-                         "documentation": "docs/trace-format.md"}  # fmt: skip
+                plain = {
+                    "format": FORMAT,
+                    "version": VERSION,
+                    "created": time.time(),
+                    "documentation": "docs/trace-format.md",
+                }
                 write_json(self.folder / "trace.json", plain)
             number = _make_segment(self.folder)
             place = segment_folder(self.folder, number)

@@ -1,0 +1,42 @@
+# Everything runs in a virtual environment that the first command makes.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+READY   = $(VENV)/.ready
+OUT    ?= runs/demo
+
+.PHONY: help demo test test-all lint docs clean
+
+help:
+	@echo "make demo      train a transformer that groks and its control, watched live; write a report"
+	@echo "make test      run the tests"
+	@echo "make test-all  run the long tests too"
+	@echo "make lint      ruff and pyright"
+	@echo "make docs      build the documentation into site/"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("expected Python 3.11 to 3.14, got %d.%d; set PYTHON=" % sys.version_info[:2] if not (3, 11) <= sys.version_info < (3, 15) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[all]' --group dev
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/spectral-edge demo --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -n 2 -m ''
+
+lint: $(READY)
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
+	$(BIN)/pyright
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,247 @@
+"""Reports: one offline file whose sentences are computed, and stay true when run and control change places."""
+
+import re
+import sys
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+import spectral_edge as se
+from spectral_edge.errors import MissingExtraError, SpectralEdgeWarning
+from spectral_edge.report import headline, write_report
+from spectral_edge.report.pair import Pair
+from spectral_edge.report.table import key_numbers
+from spectral_edge.report.transition import transition_step
+
+STEPS = 60
+
+
+def record(*, groks=None, steps=STEPS, drift=0.0, decay=0.9, metrics=True, seed=0, window=4, broken_at=None):
+    """A synthetic run: shrinking random updates plus drift, and a test accuracy that jumps at `groks`."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {"layers.0.weight": torch.zeros(40), "layers.1.weight": torch.zeros(40), "head.weight": torch.zeros(20)}
+    told = {"seed": seed, "command": "make <run>"}
+    monitor = se.Monitor(weights, window=window, every=1, horizon=2 * window, metadata=told)
+    for step in range(1, steps + 1):
+        for tensor in weights.values():
+            tensor += decay**step * torch.randn(tensor.shape, generator=generator) + drift
+        if step == broken_at:
+            weights["head.weight"][0] = torch.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SpectralEdgeWarning)
+            monitor.step(loss=1.0 / step)
+        if step == broken_at:
+            weights["head.weight"].nan_to_num_()
+        if metrics:
+            passed = groks is not None and step >= groks
+            monitor.log(train_accuracy=min(1.0, step / 10), test_accuracy=1.0 if passed else 0.1 + step / 1000,
+                        train_loss=1.0 / step, test_loss=2.0)  # fmt: skip
+    return monitor.trace
+
+
+@pytest.fixture(scope="module")
+def run():
+    return record(groks=40)
+
+
+@pytest.fixture(scope="module")
+def control():
+    return record(seed=1, drift=0.02)
+
+
+def text_of(path):
+    class Reader(HTMLParser):
+        said = ""
+
+        def handle_data(self, data):
+            self.said += data
+
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return re.sub(r"\s+", " ", reader.said)
+
+
+# ---- the file
+
+
+def test_one_file_that_works_offline(run, control, tmp_path):
+    path = write_report(run, tmp_path / "new" / "report.html", control=control, title="Mine & <yours>")
+    page = path.read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)\s*=\s*"([^"]{0,30})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(", page)
+    assert "<h1>Mine &amp; &lt;yours&gt;</h1>" in page
+    pictures = sorted(file.name for file in path.parent.glob("*.png"))
+    names = ("accuracy", "coherence", "decline", "overview", "ratios", "spectrum", "stability")
+    assert pictures == [f"report-{name}.png" for name in names]
+    assert page.count("<img") == len(names)
+
+
+def test_pictures_beside_it_can_be_left_out(run, tmp_path):
+    path = write_report(run, tmp_path / "report.html", images=False)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_trace_reports_itself(run, control, tmp_path):
+    assert run.report(tmp_path / "r.html", control=control).exists()
+
+
+def test_the_same_runs_give_the_same_file(run, control, tmp_path):
+    first = write_report(run, tmp_path / "a.html", control=control, images=False)
+    second = write_report(run, tmp_path / "b.html", control=control, images=False)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_it_says_what_it_must(run, control, tmp_path):
+    said = text_of(write_report(run, tmp_path / "r.html", control=control, images=False))
+    for sentence in headline(run, control):
+        assert sentence in said
+    for needed in ("never (censored at 60)", "no null value for this window", "cannot be told from structure", "outside the band",
+                   "make <run>", "Seed: 0", "torch", "unknown, so the null assumes updates without memory",
+                   "no step was skipped"):  # fmt: skip
+        assert needed in said
+    assert "significant" not in said
+
+
+def test_notes_are_told(tmp_path):
+    said = text_of(write_report(record(groks=40, broken_at=20), tmp_path / "r.html", images=False))
+    assert "head.weight is not finite" in said
+    assert "no step was skipped" not in said
+
+
+def test_without_jinja_the_error_names_the_extra(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingExtraError, match=r"spectral-edge\[report\]"):
+        write_report(run, tmp_path / "r.html")
+
+
+# ---- the sentences
+
+
+def test_headline_of_a_run_that_groks(run, control):
+    first, second, third = headline(run, control)
+    assert first.startswith("The run groks at step 40")
+    assert "30 steps after its training accuracy first reached 0.99" in first
+    assert "the control never groks in 60 steps (best test accuracy 0.16)" in first
+    series = run.edge(4)
+    at = np.searchsorted(series.step, 40)
+    fold = np.nanmax(series["g23"][:at]) / series["g23"][at]
+    assert fold > 1000
+    assert f"At step 40, g23 is {round(fold, -1):,.0f} times lower than at its peak before" in second
+    assert "null band" in third
+
+
+def test_swapping_run_and_control_changes_the_sentences_and_keeps_them_true(run, control):
+    ours, swapped = headline(run, control), headline(control, run)
+    assert all(a != b for a, b in zip(ours, swapped, strict=True))
+    assert swapped[0].startswith("The run never groks in 60 steps")
+    assert "the control groks at step 40" in swapped[0]
+    assert "read at the control's step" in swapped[0]
+    assert swapped[1].startswith("At step 40, g23")
+    pair, other = Pair.of(run, control), Pair.of(control, run)
+    assert (pair.owner, other.owner, pair.step, other.step) == ("run", "control", 40, 40)
+    assert [row.values[::-1] for row in key_numbers(pair)] == [row.values for row in key_numbers(other)]
+
+
+def test_both_and_neither_are_said():
+    early, late, never = record(groks=30), record(groks=50, seed=2), record(seed=3)
+    assert headline(early, late)[0].startswith("Both grok: the run groks at step 30")
+    assert "the control groks at step 50" in headline(early, late)[0]
+    first, second, _ = headline(never, record(seed=4, steps=50))
+    assert first.startswith("Neither groks")
+    assert second.startswith("At step 50, the last that both reached")
+
+
+def test_a_control_whose_g23_falls_as_well_is_not_hidden():
+    _, second, _ = headline(record(groks=40), record(seed=1))
+    assert "both pass the published bar of 1.5, which does not tell them apart" in second
+
+
+def test_a_control_that_does_not_fall_is_told_apart():
+    _, second, _ = headline(record(groks=40), record(seed=1, decay=1.3))
+    assert "only the run passes" in second
+    _, second, _ = headline(record(groks=40, decay=1.3, seed=1), record())
+    assert "only the control passes" in second
+    assert "above every earlier window" in second or "lower than at its peak" in second
+
+
+def test_a_control_that_ended_before_the_step_is_not_read(run, tmp_path):
+    short = record(seed=1, steps=30)
+    _, second, third = headline(run, short)
+    assert "the control cannot be read at that step" in second
+    assert "null band is undefined in the control" in third
+    assert write_report(run, tmp_path / "r.html", control=short, images=False).exists()
+
+
+def test_without_control(run, tmp_path):
+    _, second, _ = headline(run)
+    assert "without a control" in second
+    said = text_of(write_report(run, tmp_path / "r.html", images=False))
+    assert "yoked" not in said
+    assert "the control" not in said.replace("without a control", "")
+
+
+def test_without_metrics(tmp_path):
+    trace = record(metrics=False)
+    first, second, _ = headline(trace)
+    assert first == (
+        "No test accuracy was logged for the run, so no transition can be dated; it was watched up to step 60."
+    )
+    assert second.startswith("At the end, g23")
+    assert "no test accuracy logged" in text_of(write_report(trace, tmp_path / "r.html", images=False))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+def test_shorter_than_a_window(steps, tmp_path):
+    trace = record(steps=steps, metrics=False)
+    _, second, third = headline(trace)
+    updates = "1 update" if steps == 1 else f"{steps} updates"
+    assert f"The run has no full window: {updates} recorded, 4 in a row needed" in second
+    assert "before a window of 4 updates is full" in third
+    path = write_report(trace, tmp_path / "r.html")
+    assert "no full window" in text_of(path)
+    assert not (tmp_path / "r-spectrum.png").exists()
+
+
+def test_a_short_control_beside_a_full_run(run, tmp_path):
+    short = record(steps=3, metrics=False, seed=1)
+    said = text_of(write_report(run, tmp_path / "r.html", control=short, images=False))
+    assert "The control has no full window: 3 updates recorded" in said
+
+
+def test_undefined_values_are_said_with_their_reason(tmp_path):
+    snapshots = [np.array([float(t), 0.0, 0.0]) for t in range(30)]  # rank one: no ratio exists
+    trace = se.scan(snapshots, horizon=10, metadata={"seed": 1})
+    said = text_of(write_report(trace, tmp_path / "r.html", images=False, window=5))
+    assert "undefined: The window's rank is below two" in said
+    assert "nan" not in said.lower().replace("cannan", "")
+
+
+def test_window_and_horizon_follow_the_trace():
+    assert Pair.of(record(window=5), None).run.window == 5
+    snapshots = [np.random.default_rng(t).normal(size=50) for t in range(30)]
+    assert Pair.of(se.scan(snapshots, horizon=6), None).run.window == 6
+    assert Pair.of(se.scan(snapshots, horizon=24), None).run.window == 10
+
+
+# ---- the transition
+
+
+@pytest.mark.parametrize(
+    ("curve", "sustained", "expected"),
+    [
+        ([0, 1, 0, 1, 1, 1], 3, 30),
+        ([0, 1, 0, 1, 1, 1], 1, 10),
+        ([0, 1, 1, 0, 1, 1], 3, None),
+        ([1, np.nan, 1, 1, 1, 1], 3, 20),
+        ([1], 3, None),
+        ([], 1, None),
+    ],
+)
+def test_transition_step(curve, sustained, expected):
+    steps = np.arange(len(curve)) * 10
+    assert transition_step(steps, np.array(curve, dtype=float), 0.95, sustained) == expected
