@@ -129,7 +129,7 @@ class Recorder:
             What became of it, and the row if one was recorded.
         """
         inventory, tensors = self.options.selection.apply(source)
-        if inventory.tensors != self.inventory.tensors:
+        if inventory.tensors is not self.inventory.tensors and inventory.tensors != self.inventory.tensors:
             self._change(source, step)
             return Outcome.PARAMETERS_CHANGED, None
         was_broken = self.ring.filled == 0 and not self.ring.ready

@@ -18,7 +18,7 @@ from spectral_edge.plots.frame import _apart
 FIGURES = {
     "accuracy": (plots.accuracy_figure, 2),
     "spectrum": (plots.spectrum_figure, 1),
-    "ratios": (plots.ratios_figure, 2),
+    "ratios": (plots.ratios_figure, 3),
     "coherence": (plots.coherence_figure, 3),
     "decline": (plots.decline_figure, 2),
     "stability": (plots.stability_figure, 3),
@@ -38,6 +38,7 @@ def columns(count, *, seed=0, scale=1.0):
         "step": steps,
         "sigma": sigma,
         "ratios": ratios,
+        "cosine_ratios": ratios**0.8,
         "gap_ratio": ratios.max(axis=1, initial=1.0),
         "band_max": np.full(count, 2.0),
         "k_star_raw": position,
@@ -128,10 +129,12 @@ def test_lines_are_the_columns_given():
     drawn = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 40]
     np.testing.assert_array_equal(drawn, one.series["sigma"].T)
     assert ax.get_yscale() == "log"
-    above, below = plots.ratios_figure([one]).axes
-    gap = next(line for line in above.lines if line.get_label() == "gap_ratio")
+    normalised, raw, positions = plots.ratios_figure([one]).axes
+    gap = next(line for line in raw.lines if line.get_label() == "ratios")
     np.testing.assert_array_equal(gap.get_ydata(), one.series["gap_ratio"])
-    assert {line.get_label() for line in below.lines} >= {"raw", "clear", "weighted"}
+    top = next(line for line in normalised.lines if line.get_label() == "cosine_ratios")
+    np.testing.assert_array_equal(top.get_ydata(), one.series["cosine_ratios"].max(axis=1))
+    assert {line.get_label() for line in positions.lines} >= {"raw", "clear", "weighted"}
     coherent = plots.coherence_figure([one]).axes[1]
     assert sum(len(line.get_xdata()) == 40 for line in coherent.lines) == len(one.layers)
 

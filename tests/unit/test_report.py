@@ -100,8 +100,8 @@ def test_it_says_what_it_must(run, control, tmp_path):
     said = text_of(write_report(run, tmp_path / "r.html", control=control, images=False))
     for sentence in headline(run, control):
         assert sentence in said
-    for needed in ("never (censored at 60)", "no null value for this window", "cannot be told from structure", "outside the band",
-                   "make <run>", "Seed: 0", "torch", "unknown, so the null assumes updates without memory",
+    for needed in ("never (censored at 60)", "no null value for this window", "cannot be told from structure",
+                   "outside the band", "make <run>", "Seed: 0", "torch", "unknown, so the null assumes updates without memory",
                    "no step was skipped"):  # fmt: skip
         assert needed in said
     assert "significant" not in said
@@ -162,9 +162,9 @@ def test_a_control_whose_g23_falls_as_well_is_not_hidden():
 
 
 def test_a_control_that_does_not_fall_is_told_apart():
-    _, second, _ = headline(record(groks=40), record(seed=1, decay=1.3))
+    _, second, _ = headline(record(groks=40), record(seed=2, decay=1.3))
     assert "only the run passes" in second
-    _, second, _ = headline(record(groks=40, decay=1.3, seed=1), record())
+    _, second, _ = headline(record(groks=40, decay=1.3, seed=2), record())
     assert "only the control passes" in second
     assert "above every earlier window" in second or "lower than at its peak" in second
 

@@ -34,6 +34,10 @@ NULLS: tuple[str, ...] = ("band", *SURROGATES)
 """Names that `null=` accepts."""
 
 
+_RESERVED = int(Outcome.UNINFORMATIVE)
+"""From this code on a quantity is defined, with a reservation. Comparing with the enumeration itself is slow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One quantity of N windows: values [N] or [N, W] (NaN where undefined) and an `Outcome` code for each window."""
@@ -276,7 +280,7 @@ class Windows(Mapping[str, Column]):
     ) -> None:
         """Files a column: undefined where its outcome says so, and with a reason wherever it is undefined."""
         codes = self._incomplete if outcome is None else _first(self._incomplete, outcome)
-        undefined = (codes > Outcome.OK) & (codes < Outcome.UNINFORMATIVE)
+        undefined = (codes > 0) & (codes < _RESERVED)
         values = np.where(undefined if values.ndim == 1 else undefined[:, None], np.nan, values)
         empty = np.isnan(values) if values.ndim == 1 else np.isnan(values).all(axis=-1)
         self._columns[name] = Column(values, _first(codes, np.where(empty & ~undefined, default, 0)))
@@ -289,8 +293,10 @@ def _finite(blocks: Array) -> NDArray[np.bool_]:
 
 def _first(*outcomes: NDArray[np.integer]) -> Codes:
     """The first outcome that is not OK, window by window; a reservation yields to a reason to be undefined."""
-    result = np.zeros(outcomes[0].shape, dtype=np.int8)
-    for code in outcomes:
-        open_ = (result == Outcome.OK) | ((result >= Outcome.UNINFORMATIVE) & (code > 0) & (code < 40))
+    result = outcomes[0].astype(np.int8)
+    for code in outcomes[1:]:
+        if not code.any():
+            continue
+        open_ = (result == 0) | ((result >= _RESERVED) & (code > 0) & (code < _RESERVED))
         result = np.where(open_, code, result).astype(np.int8)
     return result

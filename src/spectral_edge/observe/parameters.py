@@ -124,17 +124,22 @@ def layer_of(name: str) -> str:
     return ".".join(parts[:-1]) or name
 
 
-@dataclass(frozen=True, slots=True)
 class Selection:
-    """The rule by which parameters are watched and grouped; applied anew at every observation.
+    """The rule by which parameters are watched and grouped.
 
-    Attributes:
+    It is applied at every observation, since parameters may appear, vanish or be replaced; what it chose is kept as
+    long as the names, shapes and dtypes stay the same.
+
+    Args:
         select: which tensors; None is all trainable ones.
         groups: named groups of the watched tensors; None makes one for each layer.
     """
 
-    select: Selector | None = None
-    groups: Mapping[str, Selector] | None = None
+    def __init__(self, select: Selector | None = None, groups: Mapping[str, Selector] | None = None) -> None:
+        self.select = select
+        self.groups = groups
+        self._signature: list[tuple[str, torch.Size, torch.dtype]] = []
+        self._chosen: tuple[Inventory, list[int]] | None = None
 
     def apply(self, source: ParameterSource) -> tuple[Inventory, list[Tensor]]:
         """The inventory and the tensors behind it, in order.
@@ -143,6 +148,13 @@ class Selection:
             InputError: if nothing is trainable, nothing matches, a group is empty, or a tensor is not real floating.
         """
         named = list(source.named_tensors())
+        signature = [(name, tensor.shape, tensor.dtype) for name, tensor in named]
+        if self._chosen is None or signature != self._signature:
+            self._chosen, self._signature = self._choose(named), signature
+        inventory, kept = self._chosen
+        return inventory, [named[index][1] for index in kept]
+
+    def _choose(self, named: list[tuple[str, Tensor]]) -> tuple[Inventory, list[int]]:
         if not named:
             raise InputError(
                 "model",
@@ -151,7 +163,8 @@ class Selection:
                 remedy="unfreeze parameters before watching",
             )
         wanted = matcher(self.select) if self.select is not None else _everything
-        kept = [(name, tensor) for name, tensor in named if tensor.numel() and wanted(name, tensor)]
+        indices = [index for index, (name, tensor) in enumerate(named) if tensor.numel() and wanted(name, tensor)]
+        kept = [named[index] for index in indices]
         if not kept:
             raise InputError(
                 "select",
@@ -169,7 +182,7 @@ class Selection:
                 )
         tensors = tuple(TensorInfo(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in kept)
         trainable = sum(tensor.numel() for _, tensor in named)
-        return Inventory(tensors, self._group(kept), trainable), [tensor for _, tensor in kept]
+        return Inventory(tensors, self._group(kept), trainable), indices
 
     def _group(self, kept: Sequence[tuple[str, Tensor]]) -> dict[str, tuple[int, ...]]:
         if self.groups is None:

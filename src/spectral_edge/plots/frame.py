@@ -125,6 +125,12 @@ def log_scale(axes: Sequence[Axes], values: Sequence[Array]) -> None:
             ax.set_yscale("log", nonpositive="mask")
 
 
+def largest(ratios: Array) -> Array:
+    """The largest defined ratio of each window, NaN where there is none."""
+    filled = np.where(np.isfinite(ratios), ratios, -np.inf).max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(filled), filled, np.nan)
+
+
 def headroom(ax: Axes, share: float) -> None:
     """Room above what a panel and those that share its axis show, for words: this share of the panel's height."""
     low, high = ax.transScale.transform([(1.0, limit) for limit in ax.get_ylim()])[:, 1]

@@ -19,6 +19,7 @@ from spectral_edge.plots.frame import (
     empty,
     end_labels,
     faded,
+    largest,
     log_scale,
     new_figure,
     plain,
@@ -47,7 +48,7 @@ def overview_figure(views: Sequence[RunView]) -> Figure:
     )  # fmt: skip
     (first, second), (third, fourth) = grid.subplots(sharex="all", squeeze=False)
     panels = ((first, "Accuracy" if _has_accuracy(views) else "Loss"),
-              (second, "Gap ratio R, filled where it leaves its null band"),
+              (second, "Largest normalised ratio, filled where it leaves its null band"),
               (third, "Coherence of the updates"), (fourth, "g23 (solid) and tr G (dashed), u²"))  # fmt: skip
     for ax, title in panels:
         plain(ax)
@@ -102,21 +103,21 @@ def _accuracy(ax: Axes, views: Sequence[RunView]) -> None:
 
 
 def _gap(ax: Axes, views: Sequence[RunView]) -> None:
-    log_scale([ax], [view.series["gap_ratio"] for view in views])
+    ratios = [largest(view.series["cosine_ratios"]) for view in views]
+    log_scale([ax], ratios)
     labels: list[EndLabel] = []
-    for view in views:
-        steps, colour = view.series["step"], COLOURS[view.role]
-        gap, limit = view.series["gap_ratio"], view.series["band_max"]
+    for view, gap in zip(views, ratios, strict=True):
+        steps, colour, limit = view.series["step"], COLOURS[view.role], view.series["band_max"]
         ax.plot(steps, gap, color=colour, linewidth=2.2)
         ax.plot(steps, limit, color=colour, linewidth=1.2, linestyle=":")
         ax.fill_between(steps, limit, gap, where=gap > limit, color=colour, alpha=0.22, linewidth=0, interpolate=True)
-        labels.append(EndLabel("R", colour, steps, gap))
+        labels.append(EndLabel("ratio", colour, steps, gap))
         labels.append(EndLabel("band", colour, steps, limit))
     _windows(ax, views)
-    largest = [float(np.nanmax(v.series["gap_ratio"])) for v in views if np.isfinite(v.series["gap_ratio"]).any()]
-    if largest:
-        # The band may shoot far above every ratio, where one update dwarfs the others.
-        ax.set_ylim(1.0, max(largest) * 1.3)
+    tops = [float(np.nanmax(gap)) for gap in ratios if np.isfinite(gap).any()]
+    if tops:
+        # The band may shoot far above every ratio, where few updates decide the window.
+        ax.set_ylim(1.0, max(tops) * 1.3)
     ratio_ticks([ax])
     end_labels(ax, labels)
 

@@ -15,6 +15,7 @@ from spectral_edge.plots.frame import (
     empty,
     headroom,
     key,
+    largest,
     log_scale,
     mark_steps,
     panels,
@@ -28,42 +29,47 @@ if TYPE_CHECKING:
 
 
 def ratios_figure(views: Sequence[RunView]) -> Figure:
-    """The ratios with the band of the largest, and k* below.
+    """Normalised ratios with the band of their largest, the published raw ratios, and k*.
 
     Args:
         views: a run, and its control if there is one.
     """
-    figure, axes = panels(views, ["ratio R$_j$ = σ$_j$ / σ$_{j+1}$", "position k*"], heights=[420, 240])
-    above, below = axes
-    log_scale(above, [view.series["gap_ratio"] for view in views])
-    for ax, view in zip(above, views, strict=True):
-        _ratios(ax, view)
-    if any(view.windows for view in views):
-        # The band may shoot far above every ratio, where one update dwarfs the others.
-        above[0].set_ylim(1.0, max(_largest(view) for view in views) * 1.15)
-    headroom(above[0], 0.1)
-    ratio_ticks(above)
-    for ax, view in zip(below, views, strict=True):
-        _positions(ax, view)
-    width = max(view.series["sigma"].shape[1] for view in views)
-    below[0].set_ylim(0.3, width + 0.9)
-    below[0].set_yticks(range(1, width))
+    figure, axes = panels(
+        views, ["normalised ratio R$_j$", "raw ratio R$_j$", "position k*"], heights=[330, 250, 250]
+    )
+    normalised, raw, positions = axes
+    log_scale(normalised, [view.series["cosine_ratios"] for view in views])
+    log_scale(raw, [view.series["ratios"] for view in views])
     for column, view in enumerate(views):
-        mark_steps([above[column], below[column]], view)
-    _keys(above[-1], below[-1])
+        _ratios(normalised[column], view, "cosine_ratios")
+        _ratios(raw[column], view, "ratios")
+        _positions(positions[column], view)
+    for row, name in ((normalised, "cosine_ratios"), (raw, "ratios")):
+        # The band may shoot far above every ratio, where few updates decide the window.
+        row[0].set_ylim(1.0, max(_top(view, name) for view in views) * 1.15)
+        headroom(row[0], 0.13)
+        ratio_ticks(row)
+    width = max(view.series["sigma"].shape[1] for view in views)
+    positions[0].set_ylim(0.3, width + 0.9)
+    positions[0].set_yticks(range(1, width))
+    for column, view in enumerate(views):
+        mark_steps([row[column] for row in axes], view)
+    _keys(normalised[-1], raw[-1], positions[-1])
     return figure
 
 
-def _ratios(ax: Axes, view: RunView) -> None:
+def _ratios(ax: Axes, view: RunView, name: str) -> None:
     series, steps = view.series, view.series["step"]
     if len(steps) == 0:
         empty(ax, "no full window")
         return
-    ax.fill_between(steps, 1.0, series["band_max"], color=BAND, linewidth=0, label="band")
-    ratios = series["ratios"]
+    if name == "cosine_ratios":
+        ax.fill_between(steps, 1.0, series["band_max"], color=BAND, linewidth=0, label="band")
+    ratios = series[name]
     for j in range(ratios.shape[1]):
         ax.plot(steps, ratios[:, j], color=FAINT, linewidth=0.7, alpha=0.75)
-    ax.plot(steps, series["gap_ratio"], color=COLOURS[view.role], linewidth=2.4, label="gap_ratio")
+    top = largest(ratios) if name == "cosine_ratios" else series["gap_ratio"]
+    ax.plot(steps, top, color=COLOURS[view.role], linewidth=2.2, label=name)
 
 
 def _positions(ax: Axes, view: RunView) -> None:
@@ -74,22 +80,21 @@ def _positions(ax: Axes, view: RunView) -> None:
             label="weighted")  # fmt: skip
 
 
-def _largest(view: RunView) -> float:
-    ratios = view.series["ratios"]
+def _top(view: RunView, name: str) -> float:
+    ratios = view.series[name]
     return float(np.nanmax(ratios)) if np.isfinite(ratios).any() else 2.0
 
 
-def _keys(above: Axes, below: Axes) -> None:
+def _keys(normalised: Axes, raw: Axes, positions: Axes) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    key(above, [
-        Line2D([], [], color=FAINT, linewidth=0.9, label="each R$_j$"),
-        Line2D([], [], color=INK, linewidth=2.4, label="R at k*"),
-        Patch(color=BAND, label="inside the null band"),
-    ])  # fmt: skip
-    key(below, [
+    each = Line2D([], [], color=FAINT, linewidth=0.9, label="each R$_j$")
+    strong = {"color": INK, "linewidth": 2.2}
+    key(normalised, [each, Line2D([], [], label="largest", **strong), Patch(color=BAND, label="inside its null band")])
+    key(raw, [each, Line2D([], [], label="R at k*", **strong)])
+    key(positions, [
         Line2D([], [], color=FAINT, marker="o", markersize=4, linewidth=0, label="raw"),
-        Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=0, label="raw, outside the band"),
+        Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=0, label="clear of the band"),
         Line2D([], [], color=INK, marker="+", markersize=6, linewidth=0, label="weighted"),
     ])  # fmt: skip

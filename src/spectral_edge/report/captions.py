@@ -69,9 +69,11 @@ def _ratios(pair: Pair) -> list[str]:
     said = [opening(f"{pair.where}, {band_clause(pair)}")]
     for facts in pair.both:
         clear = facts.clear_positions()
-        where = f"there, k* is {_positions(clear)}" if clear else "so k* is never singled out"
+        where = f"there, clear k* is {_positions(clear)}" if clear else "so no position is ever singled out"
         share = percent(facts.outside)
-        said.append(opening(f"the {facts.name}'s largest ratio leaves the band in {share} of its windows; {where}"))
+        said.append(opening(f"the {facts.name}'s largest normalised ratio leaves the band in {share} of its windows; {where}"))
+    raw = [f"{number(facts.value('gap_ratio', pair.read_step))} in the {facts.name}" for facts in pair.both]
+    said.append(opening(f"{pair.where}, the published ratio of the raw updates at k* is {' and '.join(raw)}"))
     null = NULL_WEIGHTED_ONE.get(pair.run.window)
     shares = " and ".join(f"{percent(facts.weighted_one)} of the {facts.name}'s windows" for facts in pair.both)
     beside = f", against {percent(null)} of windows of i.i.d. noise" if null else ""

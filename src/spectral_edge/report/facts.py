@@ -158,12 +158,12 @@ class RunFacts:
         return value if np.isfinite(value) else None
 
     def largest(self, step: int | None) -> tuple[int, float] | None:
-        """Position and value of the largest ratio in the window at a step."""
+        """Position and value of the largest normalised ratio, the one that the band speaks of, at a step."""
         at = self.index(step)
-        if at is None or not np.isfinite(self.series["ratios"][at]).any():
+        if at is None or not np.isfinite(self.series["cosine_ratios"][at]).any():
             return None
-        position = int(np.nanargmax(self.series["ratios"][at]))
-        return position + 1, float(self.series["ratios"][at, position])
+        position = int(np.nanargmax(self.series["cosine_ratios"][at]))
+        return position + 1, float(self.series["cosine_ratios"][at, position])
 
     def reason(self, name: str, step: int | None) -> Outcome | None:
         """Why a quantity is undefined at a step."""
@@ -196,7 +196,7 @@ class RunFacts:
 
     @cached_property
     def outside(self) -> float | None:
-        """Share of windows whose largest ratio leaves the null band, among those for which there is a band."""
+        """Share of windows whose largest normalised ratio leaves the null band, among those for which there is a band."""
         return _share(np.isfinite(self.series["k_star_clear"]), np.isfinite(self.series["band_max"]))
 
     def clear_positions(self) -> dict[int, float]:

@@ -112,17 +112,17 @@ def null_sentence(pair: Pair) -> str:
 
 
 def band_clause(pair: Pair) -> str:
-    """Where the largest ratio of each run lies at the step."""
+    """Where the largest normalised ratio of each run lies at the step."""
     sides: dict[str, list[str]] = {}
     for facts in pair.both:
         side, detail = _side(facts, pair.read_step)
         sides.setdefault(side, []).append(f"{facts.name}: {detail}" if detail else facts.name)
     if len(sides) == 1 and pair.control is not None:
         (side, details), = sides.items()
-        return f"the largest ratio {side} in both ({'; '.join(details)})"
+        return f"the largest normalised ratio {side} in both ({'; '.join(details)})"
     clauses = [f"{side} in the {detail.replace(': ', ' (', 1)}{')' if ': ' in detail else ''}"
                for side, details in sides.items() for detail in details]  # fmt: skip
-    return f"the largest ratio {' but '.join(clauses)}"
+    return f"the largest normalised ratio {' but '.join(clauses)}"
 
 
 def _side(facts: RunFacts, step: int | None) -> tuple[str, str]:

@@ -50,13 +50,14 @@ def key_numbers(pair: Pair) -> list[Row]:
         row("k* weighted", scalar("k_star_weighted"), "grokking tables"),
         row("k* restricted", scalar("k_star_restricted"), "first half of the positions"),
         row("k* clear of the band", scalar("k_star_clear")),
-        row("gap ratio R at k*", scalar("gap_ratio")),
+        row("gap ratio R at raw k*", scalar("gap_ratio"), "thesis, raw updates"),
+        row("largest normalised ratio", lambda f: _largest(f, step), "every update scaled to norm one"),
         row("its percentile in the band", lambda f: _percentile(f, step), "of the ratio at that position"),
-        row("limit of the band", scalar("band_max"), "99th percentile of the largest ratio"),
+        row("limit of the band", scalar("band_max"), "99th percentile of the largest normalised ratio"),
         row("coherence", scalar("coherence"), "signed"),
         row("coherence p", lambda f: p_value(f.value("coherence_p", step), f.window), "sign flips, one-sided"),
         Row("Whole record"),
-        row("windows with the largest ratio outside the band", lambda f: percent(f.outside)),
+        row("windows with the largest normalised ratio outside the band", lambda f: percent(f.outside)),
         row("windows with weighted k* = 1", lambda f: percent(f.weighted_one),
             f"i.i.d. noise: {percent(null)}" if null else "no null value for this window"),
         Row(f"Decline: peak before over value {pair.where}"),
@@ -76,9 +77,14 @@ def _dated(criterion: Criterion) -> Callable[[RunFacts], str]:
     return cell
 
 
+def _largest(facts: RunFacts, step: int | None) -> str:
+    found = facts.largest(step)
+    return UNDEFINED if found is None else f"{number(found[1])} at position {found[0]}"
+
+
 def _percentile(facts: RunFacts, step: int | None) -> str:
-    position = facts.value("k_star_raw", step)
-    if position is None:
+    found = facts.largest(step)
+    if found is None:
         return UNDEFINED
-    value = facts.element("band_percentile", step, int(position))
+    value = facts.element("band_percentile", step, found[0])
     return "above 99.9" if value is not None and value > 99.9 else number(value)
