@@ -42,8 +42,14 @@ def accuracy_figure(views: Sequence[RunView]) -> Figure:
                 training = name.startswith("train")
                 colour = next(others) if "test" not in name and not training else COLOURS[view.role]
                 colour = faded(view.role, 3)[1] if training else colour
-                ax.plot(steps, values, color=colour, linewidth=1.6 if training else 2.4,
-                        linestyle="--" if training else "-", label=name)  # fmt: skip
+                ax.plot(
+                    steps,
+                    values,
+                    color=colour,
+                    linewidth=1.6 if training else 2.4,
+                    linestyle="--" if training else "-",
+                    label=name,
+                )
                 labels[-1].append(EndLabel(_short(name), colour, steps, values))
         for ax, named in zip(row, labels, strict=True):
             end_labels(ax, named)

@@ -26,9 +26,11 @@ def coherence_figure(views: Sequence[RunView]) -> Figure:
     """
     longest = max((len(shorten(name)) for view in views for name in view.layers), default=0)
     figure, axes = panels(
-        views, ["coherence, whole model", "coherence by layer", "update norm by layer (u)"],
-        heights=[250, 320, 320], label_characters=longest,
-    )  # fmt: skip
+        views,
+        ["coherence, whole model", "coherence by layer", "update norm by layer (u)"],
+        heights=[250, 320, 320],
+        label_characters=longest,
+    )
     whole, coherent, moving = axes
     log_scale(moving, [layer["update_norm"] for view in views for layer in view.layers.values()])
     for column, view in enumerate(views):
@@ -46,10 +48,15 @@ def coherence_figure(views: Sequence[RunView]) -> Figure:
         names = list(view.layers)
         spaced = np.linspace(0, len(names) - 1, min(len(names), MOST_LABELS)).round().astype(int) if names else []
         for row, quantity in ((coherent, "coherence"), (moving, "update_norm")):
-            end_labels(row[column], [
-                EndLabel(shorten(names[i]), colours[i], view.layers[names[i]]["step"], view.layers[names[i]][quantity])
-                for i in spaced
-            ])  # fmt: skip
+            end_labels(
+                row[column],
+                [
+                    EndLabel(
+                        shorten(names[i]), colours[i], view.layers[names[i]]["step"], view.layers[names[i]][quantity]
+                    )
+                    for i in spaced
+                ],
+            )
         mark_steps([row[column] for row in axes], view)
     return figure
 

@@ -49,10 +49,13 @@ def decline_figure(views: Sequence[RunView]) -> Figure:
         headroom(row[0], 0.1)
     for column, view in enumerate(views):
         steps = view.series["step"]
-        end_labels(above[column], [
-            EndLabel("tr G", INK, steps, view.series["gram_trace"]),
-            EndLabel("g23", COLOURS[view.role], steps, view.series["g23"]),
-        ])  # fmt: skip
+        end_labels(
+            above[column],
+            [
+                EndLabel("tr G", INK, steps, view.series["gram_trace"]),
+                EndLabel("g23", COLOURS[view.role], steps, view.series["g23"]),
+            ],
+        )
         _say(above[column], view, ("g23", "gram_trace"))
         _say(below[column], view, ("g23_normalized",))
         mark_steps([above[column], below[column]], view)
@@ -61,8 +64,15 @@ def decline_figure(views: Sequence[RunView]) -> Figure:
 
 def _fall(ax: Axes, fall: Fall, colour: str) -> None:
     ax.plot([fall.peak_step, fall.step], [fall.peak, fall.peak], color=colour, linewidth=1.2, linestyle=":")
-    ax.plot([fall.peak_step, fall.step], [fall.peak, fall.value], "o", color=colour, markersize=9,
-            markeredgecolor="white", zorder=4)  # fmt: skip
+    ax.plot(
+        [fall.peak_step, fall.step],
+        [fall.peak, fall.value],
+        "o",
+        color=colour,
+        markersize=9,
+        markeredgecolor="white",
+        zorder=4,
+    )
 
 
 def _say(ax: Axes, view: RunView, names: Sequence[str]) -> None:

@@ -78,10 +78,16 @@ def panels(
     panel = (WIDTH - _LEFT_PX - margin * len(views)) / len(views)
     figure = new_figure(height)
     grid = figure.add_gridspec(
-        len(heights), len(views), height_ratios=list(heights), left=_LEFT_PX / WIDTH, right=1 - margin / WIDTH,
-        top=1 - top / height, bottom=_BOTTOM_PX / height, wspace=margin / panel,
+        len(heights),
+        len(views),
+        height_ratios=list(heights),
+        left=_LEFT_PX / WIDTH,
+        right=1 - margin / WIDTH,
+        top=1 - top / height,
+        bottom=_BOTTOM_PX / height,
+        wspace=margin / panel,
         hspace=_ROW_GAP_PX / (sum(heights) / len(heights)),
-    )  # fmt: skip
+    )
     axes: list[list[Axes]] = grid.subplots(sharex="all", sharey="row", squeeze=False).tolist()
     for row, name in zip(axes, ylabels, strict=True):
         row[0].set_ylabel(name, fontsize=NORMAL, color=INK)
@@ -140,15 +146,36 @@ def headroom(ax: Axes, share: float) -> None:
 
 def corner(ax: Axes, text: str) -> None:
     """Words in the upper right corner of a panel."""
-    ax.text(0.99, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=SMALL, color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0})  # fmt: skip
+    ax.text(
+        0.99,
+        0.97,
+        text,
+        transform=ax.transAxes,
+        ha="right",
+        va="top",
+        fontsize=SMALL,
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0},
+    )
 
 
 def key(ax: Axes, handles: Sequence[Artist]) -> None:
     """What symbols mean, in one row in the upper right corner."""
-    ax.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=True, framealpha=0.9, edgecolor="none",
-              facecolor="white", fontsize=SMALL, handlelength=1.4, columnspacing=1.4, borderaxespad=0.1, borderpad=0.2,
-              labelcolor=INK)  # fmt: skip
+    ax.legend(
+        handles=handles,
+        loc="upper right",
+        ncols=len(handles),
+        frameon=True,
+        framealpha=0.9,
+        edgecolor="none",
+        facecolor="white",
+        fontsize=SMALL,
+        handlelength=1.4,
+        columnspacing=1.4,
+        borderaxespad=0.1,
+        borderpad=0.2,
+        labelcolor=INK,
+    )
 
 
 def ratio_ticks(axes: Sequence[Axes]) -> None:
@@ -173,10 +200,17 @@ def mark_steps(column: Sequence[Axes], view: RunView) -> None:
         share = (mark.step - low) / (high - low)
         side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
         ax.annotate(
-            mark.label, (mark.step, 1.0), xycoords=ax.get_xaxis_transform(), textcoords="offset points",
-            xytext=(0, 3 + place * _MARK_PX * 72 / DPI), ha=side, va="bottom", fontsize=SMALL, color=INK,
+            mark.label,
+            (mark.step, 1.0),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            xytext=(0, 3 + place * _MARK_PX * 72 / DPI),
+            ha=side,
+            va="bottom",
+            fontsize=SMALL,
+            color=INK,
             annotation_clip=False,
-        )  # fmt: skip
+        )
 
 
 def end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
@@ -199,8 +233,17 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
     places = _apart([place for place, _ in shown], gap=SMALL * 1.3 * DPI / 72 / height)
     for place, (end, label) in zip(places, shown, strict=True):
         if abs(place - end) * height > 3:
-            ax.plot([1.002, 1.012], [end, place], transform=ax.transAxes, color=label.colour, linewidth=0.8,
-                    clip_on=False, scalex=False, scaley=False, gid="leader")  # fmt: skip
+            ax.plot(
+                [1.002, 1.012],
+                [end, place],
+                transform=ax.transAxes,
+                color=label.colour,
+                linewidth=0.8,
+                clip_on=False,
+                scalex=False,
+                scaley=False,
+                gid="leader",
+            )
         ax.text(1.015, place, label.text, transform=ax.transAxes, color=label.colour, fontsize=SMALL, va="center")
 
 

@@ -43,13 +43,22 @@ def overview_figure(views: Sequence[RunView]) -> Figure:
     """
     figure = new_figure(_HEIGHT)
     grid = figure.add_gridspec(
-        2, 2, left=90 / WIDTH, right=1 - 120 / WIDTH, top=1 - 130 / _HEIGHT, bottom=62 / _HEIGHT,
-        wspace=0.29, hspace=0.3,
-    )  # fmt: skip
+        2,
+        2,
+        left=90 / WIDTH,
+        right=1 - 120 / WIDTH,
+        top=1 - 130 / _HEIGHT,
+        bottom=62 / _HEIGHT,
+        wspace=0.29,
+        hspace=0.3,
+    )
     (first, second), (third, fourth) = grid.subplots(sharex="all", squeeze=False)
-    panels = ((first, "Accuracy" if _has_accuracy(views) else "Loss"),
-              (second, "Largest normalised ratio, filled where it leaves its null band"),
-              (third, "Coherence of the updates"), (fourth, "g23 (solid) and tr G (dashed), u²"))  # fmt: skip
+    panels = (
+        (first, "Accuracy" if _has_accuracy(views) else "Loss"),
+        (second, "Largest normalised ratio, filled outside its null band"),
+        (third, "Coherence of the updates"),
+        (fourth, "g23 (solid) and tr G (dashed), u²"),
+    )
     for ax, title in panels:
         plain(ax)
         ax.set_title(title, loc="left", fontsize=LARGE, color=INK, pad=10)
@@ -71,8 +80,15 @@ def overview_figure(views: Sequence[RunView]) -> Figure:
 
 def _heading(figure: Figure, views: Sequence[RunView]) -> None:
     for place, view in enumerate(views):
-        figure.text(90 / WIDTH, 1 - (30 + 28 * place) / _HEIGHT, view.title, fontsize=LARGE + 1, fontweight="bold",
-                    color=COLOURS[view.role], va="center")  # fmt: skip
+        figure.text(
+            90 / WIDTH,
+            1 - (30 + 28 * place) / _HEIGHT,
+            view.title,
+            fontsize=LARGE + 1,
+            fontweight="bold",
+            color=COLOURS[view.role],
+            va="center",
+        )
     marks = {mark.step: mark.label for view in views[::-1] for mark in view.marks}
     if marks:
         said = "dashed line: " + "; ".join(marks.values())
@@ -127,9 +143,9 @@ def _coherence(ax: Axes, views: Sequence[RunView]) -> None:
     for view in views:
         ax.plot(view.series["step"], view.series["coherence"], color=COLOURS[view.role], linewidth=2.2)
     _windows(ax, views)
-    end_labels(ax, [
-        EndLabel(view.role, COLOURS[view.role], view.series["step"], view.series["coherence"]) for view in views
-    ])  # fmt: skip
+    end_labels(
+        ax, [EndLabel(view.role, COLOURS[view.role], view.series["step"], view.series["coherence"]) for view in views]
+    )
 
 
 def _norms(ax: Axes, views: Sequence[RunView]) -> None:
@@ -142,8 +158,15 @@ def _norms(ax: Axes, views: Sequence[RunView]) -> None:
             labels.append(EndLabel(said, COLOURS[view.role], steps, view.series[name]))
         if "g23" in view.falls:
             fall = view.falls["g23"]
-            ax.plot([fall.peak_step, fall.step], [fall.peak, fall.value], "o", color=COLOURS[view.role],
-                    markersize=8, markeredgecolor="white", zorder=4)  # fmt: skip
+            ax.plot(
+                [fall.peak_step, fall.step],
+                [fall.peak, fall.value],
+                "o",
+                color=COLOURS[view.role],
+                markersize=8,
+                markeredgecolor="white",
+                zorder=4,
+            )
     _windows(ax, views)
     end_labels(ax, labels)
 

@@ -34,9 +34,7 @@ def ratios_figure(views: Sequence[RunView]) -> Figure:
     Args:
         views: a run, and its control if there is one.
     """
-    figure, axes = panels(
-        views, ["normalised ratio R$_j$", "raw ratio R$_j$", "position k*"], heights=[330, 250, 250]
-    )
+    figure, axes = panels(views, ["normalised ratio R$_j$", "raw ratio R$_j$", "position k*"], heights=[330, 250, 250])
     normalised, raw, positions = axes
     log_scale(normalised, [view.series["cosine_ratios"] for view in views])
     log_scale(raw, [view.series["ratios"] for view in views])
@@ -76,8 +74,9 @@ def _positions(ax: Axes, view: RunView) -> None:
     series, steps = view.series, view.series["step"]
     ax.plot(steps, series["k_star_raw"], "o", color=FAINT, markersize=4, label="raw")
     ax.plot(steps, series["k_star_clear"], "o", color=COLOURS[view.role], markersize=6.5, label="clear")
-    ax.plot(steps, series["k_star_weighted"], "+", color=INK, markersize=5, alpha=0.6, markeredgewidth=0.9,
-            label="weighted")  # fmt: skip
+    ax.plot(
+        steps, series["k_star_weighted"], "+", color=INK, markersize=5, alpha=0.6, markeredgewidth=0.9, label="weighted"
+    )
 
 
 def _top(view: RunView, name: str) -> float:
@@ -90,11 +89,15 @@ def _keys(normalised: Axes, raw: Axes, positions: Axes) -> None:
     from matplotlib.patches import Patch
 
     each = Line2D([], [], color=FAINT, linewidth=0.9, label="each R$_j$")
-    strong = {"color": INK, "linewidth": 2.2}
-    key(normalised, [each, Line2D([], [], label="largest", **strong), Patch(color=BAND, label="inside its null band")])
-    key(raw, [each, Line2D([], [], label="R at k*", **strong)])
-    key(positions, [
-        Line2D([], [], color=FAINT, marker="o", markersize=4, linewidth=0, label="raw"),
-        Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=0, label="clear of the band"),
-        Line2D([], [], color=INK, marker="+", markersize=6, linewidth=0, label="weighted"),
-    ])  # fmt: skip
+    top = Line2D([], [], color=INK, linewidth=2.2, label="largest")
+    at_edge = Line2D([], [], color=INK, linewidth=2.2, label="R at k*")
+    key(normalised, [each, top, Patch(color=BAND, label="inside its null band")])
+    key(raw, [each, at_edge])
+    key(
+        positions,
+        [
+            Line2D([], [], color=FAINT, marker="o", markersize=4, linewidth=0, label="raw"),
+            Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=0, label="clear of the band"),
+            Line2D([], [], color=INK, marker="+", markersize=6, linewidth=0, label="weighted"),
+        ],
+    )

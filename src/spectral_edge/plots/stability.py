@@ -26,9 +26,10 @@ def stability_figure(views: Sequence[RunView]) -> Figure:
         views: a run, and its control if there is one.
     """
     figure, axes = panels(
-        views, ["lost in one window\n(adiabatic_emp)", "overlap of mode 1\n(lag W)", "progress share\nof mode 1"],
+        views,
+        ["lost in one window\n(adiabatic_emp)", "overlap of mode 1\n(lag W)", "progress share\nof mode 1"],
         heights=[280, 230, 230],
-    )  # fmt: skip
+    )
     for row in axes:
         row[0].set_ylim(-0.03, 1.03)
         row[0].set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -57,10 +57,12 @@ def _spectrum(pair: Pair) -> list[str]:
         first, last = facts.element("sigma", pair.read_step, 1), facts.element("sigma", pair.read_step, facts.window)
         rank = facts.value("effective_rank", pair.read_step)
         spread = f", {number(first / last)} times sigma_{facts.window}" if first and last else ""
-        said.append(opening(
-            f"{pair.where}, sigma_1 of the {facts.name} is {number(first)}{spread}; the effective rank is "
-            f"{number(rank)} of {facts.window}"
-        ))  # fmt: skip
+        said.append(
+            opening(
+                f"{pair.where}, sigma_1 of the {facts.name} is {number(first)}{spread}; the effective rank is "
+                f"{number(rank)} of {facts.window}"
+            )
+        )
     said.append(f"A single large update stays in view for {pair.run.window} windows, which draws steps with flat tops.")
     return said
 
@@ -71,7 +73,9 @@ def _ratios(pair: Pair) -> list[str]:
         clear = facts.clear_positions()
         where = f"there, clear k* is {_positions(clear)}" if clear else "so no position is ever singled out"
         share = percent(facts.outside)
-        said.append(opening(f"the {facts.name}'s largest normalised ratio leaves the band in {share} of its windows; {where}"))
+        said.append(
+            opening(f"the {facts.name}'s largest normalised ratio leaves the band in {share} of its windows; {where}")
+        )
     raw = [f"{number(facts.value('gap_ratio', pair.read_step))} in the {facts.name}" for facts in pair.both]
     said.append(opening(f"{pair.where}, the published ratio of the raw updates at k* is {' and '.join(raw)}"))
     null = NULL_WEIGHTED_ONE.get(pair.run.window)
@@ -94,10 +98,12 @@ def _coherence(pair: Pair) -> list[str]:
         moving = _extreme(facts, pair.read_step, "update_norm")
         if coherent is None or moving is None or len(facts.layers) < 2:
             continue
-        said.append(opening(
-            f"{pair.where}, the most coherent layer of the {facts.name} is {coherent[0]} ({number(coherent[1])}), and "
-            f"the one that moves most is {moving[0]} (update norm {number(moving[1])})"
-        ))  # fmt: skip
+        said.append(
+            opening(
+                f"{pair.where}, the most coherent layer of the {facts.name} is {coherent[0]} ({number(coherent[1])}), "
+                f"and the one that moves most is {moving[0]} (update norm {number(moving[1])})"
+            )
+        )
     return said
 
 
@@ -115,10 +121,12 @@ def _decline(pair: Pair) -> list[str]:
             said.append(opening(f"{pair.where}, the decline is undefined for the {facts.name}"))
             continue
         peak = f", from {number(g23.peak)} at step {g23.peak_step:,} to {number(g23.value)}"
-        said.append(opening(
-            f"peak before over value {pair.where}, {facts.name}: g23 {fold(g23)}{peak}; tr G {fold(trace)}; "
-            f"g23 / tr G {fold(share)}"
-        ))  # fmt: skip
+        said.append(
+            opening(
+                f"peak before over value {pair.where}, {facts.name}: g23 {fold(g23)}{peak}; tr G {fold(trace)}; "
+                f"g23 / tr G {fold(share)}"
+            )
+        )
     ties = [f"{facts.following:.2f} in the {facts.name}" for facts in pair.both if facts.following is not None]
     if ties:
         said.append(opening(f"over all windows, the correlation of ln g23 with ln tr G is {' and '.join(ties)}"))
@@ -136,10 +144,12 @@ def _stability(pair: Pair) -> list[str]:
         progress, regime = facts.element("progress_share", pair.read_step, 1), facts.regime(pair.read_step)
         named = f", which counts as {regime}" if regime else ""
         where = f"{pair.where}, the leading directions of the {facts.name}"
-        said.append(opening(
-            f"{where} have lost {number(lost)} over one window{named}; "
-            f"mode 1 overlaps its counterpart by {number(overlap)}, and its progress share is {number(progress)}"
-        ))  # fmt: skip
+        said.append(
+            opening(
+                f"{where} have lost {number(lost)} over one window{named}; "
+                f"mode 1 overlaps its counterpart by {number(overlap)}, and its progress share is {number(progress)}"
+            )
+        )
         shares = facts.regime_shares()
         if shares:
             parts = listed([f"{percent(share)} are {name}" for name, share in shares.items()])

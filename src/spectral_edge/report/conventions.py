@@ -22,9 +22,9 @@ def conventions(pair: Pair) -> list[str]:
         f"two observations, {apart}. Windows follow each other by one observation (stride 1), and only full ones are "
         "used.",
         f"The horizon is {horizon} updates: quantities at lag W need 2W = {2 * width}{reach}.",
-        "k* counts from 1. Raw k*, the thesis' definition, is the position of the largest ratio; it feeds the gap ratio "
-        "and the adiabatic parameters. Weighted k* multiplies each ratio by sigma_j / sum sigma, as the grokking tables "
-        "do; restricted k* looks at positions up to W/2.",
+        "k* counts from 1. Raw k*, the thesis' definition, is the position of the largest ratio; it feeds the gap "
+        "ratio and the adiabatic parameters. Weighted k* multiplies each ratio by sigma_j / sum sigma, as the grokking "
+        "tables do; restricted k* looks at positions up to W/2.",
         "Normalised ratios are those of the window with every update scaled to norm one (`cosine_ratios`): raw ratios "
         "move with every change of update norm. The band speaks of normalised ratios; clear k* is the position of the "
         "largest where it leaves the band.",
@@ -45,9 +45,9 @@ def conventions(pair: Pair) -> list[str]:
 def null_words(pair: Pair) -> list[str]:
     """What the comparison with the null means, and what it assumed."""
     return [
-        "The band holds the normalised ratios that structureless updates would show if they had the optimizer's memory, "
-        "and the second and third moments of this window's cosines. A ratio outside the band is not explained by these. "
-        "That is all that is claimed.",
+        "The band holds the normalised ratios that structureless updates would show if they had the optimizer's "
+        "memory, and the second and third moments of this window's cosines. A ratio outside the band is not explained "
+        "by these. That is all that is claimed.",
         "A zero-mean spike of the covariance, a direction in which updates vary more without moving the model, cannot "
         "be told from structure by its ratios: it may leave the band too. Coherence and the progress share, which see "
         "the sign of updates, tell it from drift.",

@@ -196,7 +196,7 @@ class RunFacts:
 
     @cached_property
     def outside(self) -> float | None:
-        """Share of windows whose largest normalised ratio leaves the null band, among those for which there is a band."""
+        """Share of windows whose largest normalised ratio leaves the band, among those that have a band."""
         return _share(np.isfinite(self.series["k_star_clear"]), np.isfinite(self.series["band_max"]))
 
     def clear_positions(self) -> dict[int, float]:

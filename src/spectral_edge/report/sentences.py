@@ -113,25 +113,22 @@ def null_sentence(pair: Pair) -> str:
 
 def band_clause(pair: Pair) -> str:
     """Where the largest normalised ratio of each run lies at the step."""
-    sides: dict[str, list[str]] = {}
-    for facts in pair.both:
-        side, detail = _side(facts, pair.read_step)
-        sides.setdefault(side, []).append(f"{facts.name}: {detail}" if detail else facts.name)
-    if len(sides) == 1 and pair.control is not None:
-        (side, details), = sides.items()
-        return f"the largest normalised ratio {side} in both ({'; '.join(details)})"
-    clauses = [f"{side} in the {detail.replace(': ', ' (', 1)}{')' if ': ' in detail else ''}"
-               for side, details in sides.items() for detail in details]  # fmt: skip
+    found = [(facts.name, *_side(facts, pair.read_step)) for facts in pair.both]
+    sides = [side for _, side, _ in found]
+    if len(found) == 2 and sides[0] == sides[1]:
+        details = "; ".join(f"{name}: {detail}" for name, _, detail in found if detail)
+        return f"the largest normalised ratio {sides[0]} in both{f' ({details})' if details else ''}"
+    clauses = [f"{side} in the {name}{f' ({detail})' if detail else ''}" for name, side, detail in found]
     return f"the largest normalised ratio {' but '.join(clauses)}"
 
 
 def _side(facts: RunFacts, step: int | None) -> tuple[str, str]:
     largest, limit = facts.largest(step), facts.value("band_max", step)
     if largest is None or limit is None:
-        return "or its null band is undefined", ""
+        return "is undefined or without a null band", ""
     position, ratio = largest
     side = "outside" if ratio > limit else "inside"
-    return f"lies {side} its null band", f"R_{position} = {number(ratio)}, limit {number(limit)}"
+    return f"is {side} its null band", f"R_{position} = {number(ratio)}, limit {number(limit)}"
 
 
 def coherence_clause(facts: RunFacts, step: int | None) -> str:

@@ -58,13 +58,16 @@ def key_numbers(pair: Pair) -> list[Row]:
         row("coherence p", lambda f: p_value(f.value("coherence_p", step), f.window), "sign flips, one-sided"),
         Row("Whole record"),
         row("windows with the largest normalised ratio outside the band", lambda f: percent(f.outside)),
-        row("windows with weighted k* = 1", lambda f: percent(f.weighted_one),
-            f"i.i.d. noise: {percent(null)}" if null else "no null value for this window"),
+        row(
+            "windows with weighted k* = 1",
+            lambda f: percent(f.weighted_one),
+            f"i.i.d. noise: {percent(null)}" if null else "no null value for this window",
+        ),
         Row(f"Decline: peak before over value {pair.where}"),
         row("g23", lambda f: fold(f.fall("g23", step)), "published statistic, bar 1.5"),
         row("tr G", lambda f: fold(f.fall("gram_trace", step)), "squared update norms"),
         row("g23 / tr G", lambda f: fold(f.fall("g23_normalized", step)), "normalised"),
-    ]  # fmt: skip
+    ]
 
 
 def _dated(criterion: Criterion) -> Callable[[RunFacts], str]:

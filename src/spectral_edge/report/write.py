@@ -49,9 +49,14 @@ class _Picture:
 
 
 def write_report(
-    trace: Trace, path: Path, *, control: Trace | None = None, title: str | None = None, window: int | None = None,
+    trace: Trace,
+    path: Path,
+    *,
+    control: Trace | None = None,
+    title: str | None = None,
+    window: int | None = None,
     images: bool = True,
-) -> Path:  # fmt: skip
+) -> Path:
     """Writes a report: one HTML file with everything inside, and a PNG of each figure beside it.
 
     Args:
