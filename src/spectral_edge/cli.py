@@ -21,17 +21,17 @@ app = App(
     help_format="markdown",
 )
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the result.")]
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+Quiet = Annotated[bool, Parameter(negative=())]
 
 _SCANNED = {
-    "k_star_raw": "k* raw",
-    "k_star_weighted": "weighted",
+    "k_star_raw": "k*",
+    "k_star_weighted": "k*(w)",
     "k_star_clear": "clear",
-    "gap_ratio": "gap ratio",
-    "band_max": "band 99 %",
+    "gap_ratio": "R",
+    "band_max": "band",
     "g23": "",
-    "g23_normalized": "g23 / tr G",
+    "g23_normalized": "g23/trG",
     "coherence": "coherence",
     "coherence_p": "p",
     "update_norm": "norm",
@@ -125,7 +125,7 @@ def run(
     size: str = "fast",
     seed: int = 42,
     control: bool = False,
-    set_: Annotated[list[str] | None, Parameter(name="--set", help="A setting as name=value; repeatable.")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     out: Path | None = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -137,7 +137,10 @@ def run(
         size: Preset: fast, middle or reference.
         seed: Seed of split, weights and batches.
         control: Train the control, without weight decay.
+        set_: A setting as name=value; repeatable.
         out: The run's folder; runs/FAMILY-SIZE-SEED by default.
+        as_json: Print one JSON object and nothing else.
+        quiet: No progress, only the result.
     """
     from spectral_edge import experiments
 
@@ -202,6 +205,8 @@ def scan(
         k_star: Convention of k*: raw, weighted, restricted, abs or clear.
         out: Folder to keep the trace in.
         report: HTML file to write a report to.
+        as_json: Print one JSON object and nothing else.
+        quiet: No progress, only the result.
     """
     import spectral_edge as se
 
@@ -257,7 +262,13 @@ def scan(
     for row in range(len(series.step)):
         shown = (_shown(name, series[name][row]) for name, heading in _SCANNED.items() if heading)
         table.add_row(str(series.step[row]), *shown)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "R: ratio at k*; k*(w): weighted; band: 99th percentile of noise for the normalised ratios, clear: "
+        "position outside of it; p: of the coherence.",
+        style="dim",
+    )
 
 
 @app.command
@@ -270,6 +281,8 @@ def report(
         run: Folder of the run or of its trace.
         control: Folder of a control to show beside it.
         out: The HTML file; report.html in the run's folder by default.
+        as_json: Print one JSON object and nothing else.
+        quiet: Print the file's path only.
     """
     from spectral_edge import open_trace
     from spectral_edge.report import headline

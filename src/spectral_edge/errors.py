@@ -88,12 +88,12 @@ class Outcome(IntEnum):
 
 _SENTENCES: dict[Outcome, str] = {
     Outcome.OK: "Recorded.",
-    Outcome.SKIPPED: "No watched parameter moved because the optimizer did not step; the row is kept out of the window.",
+    Outcome.SKIPPED: "No watched parameter moved, as the optimizer did not step; the row is kept out of the window.",
     Outcome.ROUNDED_AWAY: "The optimizer stepped but no watched parameter moved: the updates are zero or round away "
     "in the parameters' dtype; watch float32 master weights.",
     Outcome.NON_FINITE: "A watched parameter is NaN or infinite; the window restarts at the next finite snapshot.",
     Outcome.PARAMETERS_CHANGED: "The set of watched parameters changed: a new segment starts and the window restarts.",
-    Outcome.HOLE: "The interval is over 1.5 times the median; nothing is differenced across it and the window restarts.",
+    Outcome.HOLE: "The interval is over 1.5 times the median: nothing is differenced across it, the window restarts.",
     Outcome.REWOUND: "An earlier checkpoint was loaded; a new generation starts there, the old branch stays readable.",
     Outcome.RESUMED: "The run continues from its newest checkpoint.",
     Outcome.WRITE_FAILED: "The trace could not be written; rows are kept in memory and tried again.",

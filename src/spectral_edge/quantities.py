@@ -44,6 +44,7 @@ class Quantity:
 _L1 = "lag rows, L >= W s"
 _L2 = "lag rows, L >= (W+1) s"
 _L3 = "lag rows, L >= 2 W s"
+_OURS = "this library"
 
 
 def _table(*rows: Quantity) -> dict[str, Quantity]:
@@ -71,7 +72,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "descriptive",
         _L1,
         "Number of eigenvalues above 1e-10 lambda_1, the floor below which directions and ratios are rounding.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "ratios",
@@ -127,7 +128,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "descriptive",
         _L1,
         "argmax_j (sigma_j - sigma_{j+1}).",
-        "this library",
+        _OURS,
     ),
     Quantity("gap_ratio", "R", "scalar", "1", "edge", "published", _L1, "R_j at k*.", "thesis"),
     Quantity("gap_sigma", "g", "scalar", "u", "edge", "published", _L1, "sigma_{k*} - sigma_{k*+1}.", "thesis"),
@@ -154,7 +155,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L1,
         "g23 divided by the trace of G.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "effective_rank",
@@ -187,7 +188,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "descriptive",
         _L1,
         "Norm of the newest update of the window.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "lag1_cosine",
@@ -198,7 +199,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "descriptive",
         _L1,
         "Mean cosine of the window's neighbouring updates.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "coherence",
@@ -209,7 +210,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L1,
         "Mean cosine over all pairs of the window's updates, with its sign: drift is positive, oscillation negative.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "progress_share",
@@ -220,7 +221,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L1,
         "How much of mode j moves the model rather than jitters: 1 for drift, 0 for oscillation.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "mean_square_displacement",
@@ -231,7 +232,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "descriptive",
         _L1,
         "Mean squared displacement over k successive updates, k = 1..W: grows as k for diffusion, k^2 for drift.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "alpha_pub",
@@ -266,7 +267,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L2,
         "Angle between v_j and its counterpart one observation before, matched by largest overlap.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "adiabatic_rot",
@@ -277,7 +278,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L2,
         "|dM|_F / (lambda_{k*} - lambda_{k*+1}): the bound on rotation in one observation.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "adiabatic_pub_sigma",
@@ -311,7 +312,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         _L3,
         "Squared cosine between v_j and its counterpart W observations before, matched by largest overlap: the "
         "first lag at which windows share no row.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "adiabatic_emp",
@@ -322,7 +323,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "corrected",
         _L3,
         "1 - |V_k^T V_k'|_F^2 / k*, the part of the leading k* directions lost over one window.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "regime",
@@ -334,7 +335,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         _L3,
         "0 plateau, 1 transition, 2 forgetting: adiabatic_emp against the 5th percentiles of noise with the "
         "optimizer's memory and of noise without.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "coherence_p",
@@ -345,7 +346,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "null",
         _L1,
         "Exact one-sided sign-flip p value of the whitened coherence: small for drift.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "cosine_ratios",
@@ -357,7 +358,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         _L1,
         "Ratios of the window with every update scaled to norm one: free of learning rate and clipping, and what the "
         "band speaks of.",
-        "this library",
+        _OURS,
     ),
     Quantity(
         "band_percentile",
@@ -369,13 +370,21 @@ QUANTITIES: dict[str, Quantity] = _table(
         _L1,
         "Percentile of cosine_ratios (under a named surrogate: of ratios) among structureless updates with this "
         "window's memory and moments.",
-        "this library",
+        _OURS,
     ),
-    Quantity("band_low", "", "W-1", "1", "null", "null", _L1, "1st percentile of the j-th ratio in the band.", "this library"),
-    Quantity("band_high", "", "W-1", "1", "null", "null", _L1, "99th percentile of the j-th ratio in the band.", "this library"),
+    Quantity("band_low", "", "W-1", "1", "null", "null", _L1, "1st percentile of the j-th ratio in the band.", _OURS),
     Quantity(
-        "band_max", "", "scalar", "1", "null", "null", _L1, "99th percentile of max_j R_j in the band.", "this library"
+        "band_high",
+        "",
+        "W-1",
+        "1",
+        "null",
+        "null",
+        _L1,
+        "99th percentile of the j-th ratio in the band.",
+        _OURS,
     ),
+    Quantity("band_max", "", "scalar", "1", "null", "null", _L1, "99th percentile of max_j R_j in the band.", _OURS),
     Quantity(
         "k_star_clear",
         "k*_c",
@@ -385,7 +394,7 @@ QUANTITIES: dict[str, Quantity] = _table(
         "null",
         _L1,
         "argmax_j R_j where the largest ratio leaves the band, else undefined.",
-        "this library",
+        _OURS,
     ),
 )
 """Every quantity by name, in the order in which it is shown."""

@@ -8,8 +8,7 @@ import pytest
 
 import spectral_edge as se
 from spectral_edge.errors import Outcome
-from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, grams
-from spectral_edge.measure.decline import decline_null, decline_pub
+from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, decline_null, decline_pub, grams
 from spectral_edge.measure.detection import detection_ratio_pub
 
 QUANTITIES = list(se.QUANTITIES)
@@ -100,7 +99,7 @@ def test_10_decline_on_noise_of_constant_norm_beside_its_null():
         for lag in range(10):
             rows[lag:, lag] = (updates[lag:] * updates[: len(updates) - lag]).sum(axis=1)
         g23 = measured(grams(rows, np.arange(9, len(rows)), size=10))["g23"].values
-        declines.append(decline_pub(g23, np.arange(len(g23)), len(g23) - 1))
+        declines.append(decline_pub(g23, np.arange(len(g23))).fold)
     declines = np.asarray(declines)
     median, high = decline_null(10, windows)
     assert 1.6 < median < 3.0
@@ -108,9 +107,9 @@ def test_10_decline_on_noise_of_constant_norm_beside_its_null():
     below = (declines < median).mean()
     assert below == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 60))
     assert (declines > high).mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
-    # A control is read at its twin's step, whether or not it makes the transition.
-    assert np.isfinite(decline_pub(np.asarray([3.0, 2.0, 1.0]), np.array([1, 2, 3]), 2))
-    assert np.isnan(decline_pub(np.asarray([3.0]), np.array([5]), 2))
+    assert decline_pub(np.asarray([1.0, 3.0, 2.0]), np.array([10, 20, 30])).peak_step == 20
+    assert decline_pub(np.asarray([3.0]), np.array([5])) is None
+    assert decline_pub(np.asarray([3.0, 0.0]), np.array([5, 6])) is None
 
 
 def test_12_zero_row():

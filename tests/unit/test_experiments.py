@@ -18,18 +18,16 @@ from torch import nn
 import spectral_edge as se
 from spectral_edge.errors import InputError
 from spectral_edge.experiments import (
-    CRITERIA,
     Progress,
     RunConfig,
     SampledTask,
     TaskConfig,
     configure,
-    grok_step,
-    grok_steps,
     run,
 )
 from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig, arithmetic_data
 from spectral_edge.experiments.folder import RunFolder
+from spectral_edge.transitions import CRITERIA, transition_step, transition_steps
 
 BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
 
@@ -255,7 +253,7 @@ def test_command_repeats_the_configuration():
 def test_sustained_criterion_waits_for_three_evaluations():
     steps = [1, 100, 200, 300, 400, 500, 600]
     accuracy = [0.0, 0.96, 0.94, 0.95, 0.97, 0.99, 0.5]
-    assert grok_steps(steps, accuracy) == {
+    assert transition_steps(steps, accuracy) == {
         "sustained_95": 300,
         "first_95": 100,
         "first_90": 100,
@@ -266,28 +264,28 @@ def test_sustained_criterion_waits_for_three_evaluations():
 
 def test_stop_rule_is_the_third_of_three():
     steps, accuracy = [1, 50, 100, 150, 200], [0.1, 0.98, 0.99, 1.0, 0.2]
-    assert grok_step(steps, accuracy, BY_NAME["sustained_98"]) == 50
-    assert grok_step(steps, accuracy, BY_NAME["stop_98"]) == 150
+    assert transition_step(steps, accuracy, BY_NAME["sustained_98"]) == 50
+    assert transition_step(steps, accuracy, BY_NAME["stop_98"]) == 150
 
 
 def test_relapse_does_not_undo_it_and_a_first_relapse_postpones_it():
     steps = list(range(0, 900, 100))
-    assert grok_step(steps, [0.1, 0.96, 0.96, 0.96, 0.1, 0.1, 0.1, 0.1, 0.1]) == 100
-    assert grok_step(steps, [0.1, 0.96, 0.96, 0.1, 0.96, 0.1, 0.99, 0.99, 0.99]) == 600
+    assert transition_step(steps, [0.1, 0.96, 0.96, 0.96, 0.1, 0.1, 0.1, 0.1, 0.1]) == 100
+    assert transition_step(steps, [0.1, 0.96, 0.96, 0.1, 0.96, 0.1, 0.99, 0.99, 0.99]) == 600
 
 
 @pytest.mark.parametrize(
     "accuracy", [[], [0.99], [0.99, 0.99], [0.2, 0.3, 0.4, 0.5], [float("nan")] * 4, [0.9499999] * 4]
 )
 def test_never_is_none(accuracy):
-    assert grok_step(list(range(1, len(accuracy) + 1)), accuracy) is None
+    assert transition_step(list(range(1, len(accuracy) + 1)), accuracy) is None
 
 
 def test_curves_that_are_not_curves_are_refused():
     with pytest.raises(InputError, match="one length"):
-        grok_step([1, 2], [0.5])
+        transition_step([1, 2], [0.5])
     with pytest.raises(InputError, match="increasing"):
-        grok_step([1, 2, 2], [0.5, 0.6, 0.7])
+        transition_step([1, 2, 2], [0.5, 0.6, 0.7])
 
 
 # ---- runner

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 import spectral_edge.plots as plots
 from spectral_edge.errors import MissingExtraError
-from spectral_edge.plots import Fall, Mark, RunView
+from spectral_edge.measure import Decline
+from spectral_edge.plots import Mark, RunView
 from spectral_edge.plots.coherence import MOST_LABELS
 from spectral_edge.plots.frame import _apart
 
@@ -73,7 +74,7 @@ def view(role="run", *, count=40, layers=3, metrics=True, marks=True, seed=0):
         layers=named,
         metrics=curves if metrics else {},
         marks=(Mark(300, "grok step 300"),) if marks else (),
-        falls={"g23": Fall(60, 5.0, 300, 0.5), "g23_normalized": Fall(60, 0.5, 300, 0.1)} if marks else {},
+        falls={"g23": Decline(60, 5.0, 300, 0.5), "g23_normalized": Decline(60, 0.5, 300, 0.1)} if marks else {},
     )
 
 

@@ -14,7 +14,6 @@ from spectral_edge.errors import MissingExtraError, SpectralEdgeWarning
 from spectral_edge.report import headline, write_report
 from spectral_edge.report.pair import Pair
 from spectral_edge.report.table import key_numbers
-from spectral_edge.report.transition import transition_step
 
 STEPS = 60
 
@@ -241,19 +240,3 @@ def test_window_and_horizon_follow_the_trace():
 
 
 # ---- the transition
-
-
-@pytest.mark.parametrize(
-    ("curve", "sustained", "expected"),
-    [
-        ([0, 1, 0, 1, 1, 1], 3, 30),
-        ([0, 1, 0, 1, 1, 1], 1, 10),
-        ([0, 1, 1, 0, 1, 1], 3, None),
-        ([1, np.nan, 1, 1, 1, 1], 3, 20),
-        ([1], 3, None),
-        ([], 1, None),
-    ],
-)
-def test_transition_step(curve, sustained, expected):
-    steps = np.arange(len(curve)) * 10
-    assert transition_step(steps, np.array(curve, dtype=float), 0.95, sustained) == expected

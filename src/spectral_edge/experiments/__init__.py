@@ -14,15 +14,11 @@ from typing import Any
 
 from spectral_edge.experiments.arithmetic import ArithmeticConfig
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
-from spectral_edge.experiments.grok import CRITERIA, DEFAULT_CRITERION, GrokCriterion, grok_step, grok_steps
 from spectral_edge.experiments.runner import Progress, RunResult, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 
 __all__ = [
-    "CRITERIA",
-    "DEFAULT_CRITERION",
     "FAMILIES",
-    "GrokCriterion",
     "Progress",
     "RunConfig",
     "RunResult",
@@ -31,8 +27,6 @@ __all__ = [
     "TaskConfig",
     "TrainStep",
     "configure",
-    "grok_step",
-    "grok_steps",
     "run",
 ]
 

@@ -24,8 +24,8 @@ import torch
 import spectral_edge as se
 from spectral_edge.experiments.config import RunConfig
 from spectral_edge.experiments.folder import TRACE, RunFolder
-from spectral_edge.experiments.grok import grok_steps
 from spectral_edge.experiments.task import Task
+from spectral_edge.transitions import transition_steps
 
 GROK_METRIC = "test_accuracy"
 
@@ -61,8 +61,8 @@ class RunResult:
         parameter_count: trainable parameters.
         watched_count: parameters that the monitor watched.
         steps: optimizer steps taken.
-        grok: step under each criterion of `grok.CRITERIA`, None where it was never met (censored at `steps`); empty
-            for a task without test accuracy.
+        grok: step under each criterion of `transitions.CRITERIA`, None where it was never met (censored at `steps`);
+            empty for a task without test accuracy.
         final_metrics: the last evaluation by name, None where it was not finite.
         metrics: every evaluation: "step" and each metric to its values in order.
         wall_seconds: time spent training, evaluating and watching, over all parts of a resumed run.
@@ -271,7 +271,7 @@ class _Interrupt:
 
 
 def _grok(metrics: Mapping[str, list[float]]) -> dict[str, int | None]:
-    return grok_steps(metrics["step"], metrics[GROK_METRIC]) if GROK_METRIC in metrics else {}
+    return transition_steps(metrics["step"], metrics[GROK_METRIC]) if GROK_METRIC in metrics else {}
 
 
 def _finite(value: float) -> float | None:

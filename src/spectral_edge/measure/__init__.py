@@ -1,19 +1,24 @@
 """From lag rows to every named quantity: pure NumPy in float64."""
 
+from spectral_edge.measure.decline import DECLINED, Decline, decline_null, decline_pub
 from spectral_edge.measure.gram import cosines, grams, group_rows, window_ends
 from spectral_edge.measure.nulls import NO_MEMORY, Memory, prepare_band
 from spectral_edge.measure.spectrum import Spectrum, spectrum
 from spectral_edge.measure.windows import NULLS, Column, WindowOptions, Windows
 
 __all__ = [
+    "DECLINED",
     "NO_MEMORY",
     "NULLS",
     "Column",
+    "Decline",
     "Memory",
     "Spectrum",
     "WindowOptions",
     "Windows",
     "cosines",
+    "decline_null",
+    "decline_pub",
     "grams",
     "group_rows",
     "prepare_band",

@@ -1,9 +1,10 @@
 """The published "decline" of g23 before grokking, and what structureless updates give (theory section 11, finding F5).
 
-The statistic is a peak divided by a later value of the same series, so it is at least one whatever the data, and it
-grows with the length of the run. It is given here beside its null.
+The statistic is a peak divided by a later value of the same series, so it is above one unless the series ends at a
+maximum, and it grows with the length of the run. It is given here beside its null.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,22 +18,46 @@ DECLINED = 1.5
 _DRAWS = 200
 
 
-def decline_pub(values: Array, steps: NDArray[np.int64], at: int) -> float:
-    """Peak up to a step divided by the value at it, as published for g23.
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """How far a positive quantity fell.
+
+    Attributes:
+        peak_step: step of the largest value before the last.
+        peak: that value.
+        step: step of the last value.
+        value: the last value.
+    """
+
+    peak_step: int
+    peak: float
+    step: int
+    value: float
+
+    @property
+    def fold(self) -> float:
+        """Peak over value: the published decline. Above 1 unless the last value exceeds everything before it."""
+        return self.peak / self.value
+
+
+def decline_pub(values: Array, steps: NDArray[np.int64]) -> Decline | None:
+    """The published decline of a series up to its last value: the peak of all before, divided by it.
 
     Args:
-        values: one value for each full window [N], for instance g23, or its normalised form.
+        values: one value for each full window up to the transition [N], for instance g23; for a control up to the
+            step of its twin's transition.
         steps: steps of the windows [N].
-        at: the step of the transition; for a control the step of its twin's.
 
     Returns:
-        The ratio over windows with step <= at; NaN if there is none or the last value is not positive.
+        The decline; None with fewer than two values, or where peak or last value is not positive.
     """
-    before = values[steps <= at]
-    before = before[np.isfinite(before)]
-    if len(before) == 0 or before[-1] <= 0:
-        return float("nan")
-    return float(before.max() / before[-1])
+    before = values[:-1]
+    if len(before) == 0 or not np.isfinite(before).any() or not values[-1] > 0:
+        return None
+    peak = int(np.nanargmax(before))
+    if not before[peak] > 0:
+        return None
+    return Decline(int(steps[peak]), float(before[peak]), int(steps[-1]), float(values[-1]))
 
 
 @lru_cache(maxsize=64)
@@ -44,7 +69,7 @@ def decline_null(window: int, windows: int) -> tuple[float, float]:
 
     Args:
         window: number W of updates, at least 3.
-        windows: number of successive full windows up to the transition.
+        windows: number of successive full windows up to the transition, at least 2.
     """
     rng = np.random.default_rng(20_260_328)
     total = window + windows - 1
@@ -56,5 +81,5 @@ def decline_null(window: int, windows: int) -> tuple[float, float]:
         np.fill_diagonal(noise, 0.0)
         eigenvalues = np.linalg.eigvalsh(noise[ends[:, :, None], ends[:, None, :]])
         g23 = eigenvalues[:, -2] - eigenvalues[:, -3]
-        ratios[draw] = g23.max() / g23[-1]
+        ratios[draw] = g23[:-1].max() / g23[-1]
     return float(np.median(ratios)), float(np.quantile(ratios, 0.95))

@@ -83,4 +83,4 @@ def _argmax(score: Array, error: Array) -> KStar:
     with np.errstate(invalid="ignore"):
         rival: NDArray[np.bool_] = defined & np.less(top - filled, 2 * np.hypot(error, top_error))
     rival[np.arange(len(best)), best] = False
-    return KStar(np.where(defined.any(axis=-1), best + 1, 0), rival.any(axis=-1))
+    return KStar(np.where(defined.any(axis=-1), best + 1, 0), np.asarray(rival.any(axis=-1)))

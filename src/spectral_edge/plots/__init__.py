@@ -10,10 +10,9 @@ from spectral_edge.plots.overview import overview_figure
 from spectral_edge.plots.ratios import ratios_figure
 from spectral_edge.plots.spectrum import spectrum_figure
 from spectral_edge.plots.stability import stability_figure
-from spectral_edge.plots.view import Fall, Mark, RunView
+from spectral_edge.plots.view import Mark, RunView
 
 __all__ = [
-    "Fall",
     "Mark",
     "RunView",
     "accuracy_figure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from spectral_edge.measure import Decline
 from spectral_edge.plots.frame import (
     COLOURS,
     INK,
@@ -17,7 +18,7 @@ from spectral_edge.plots.frame import (
     mark_steps,
     panels,
 )
-from spectral_edge.plots.view import Fall, RunView
+from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +63,7 @@ def decline_figure(views: Sequence[RunView]) -> Figure:
     return figure
 
 
-def _fall(ax: Axes, fall: Fall, colour: str) -> None:
+def _fall(ax: Axes, fall: Decline, colour: str) -> None:
     ax.plot([fall.peak_step, fall.step], [fall.peak, fall.peak], color=colour, linewidth=1.2, linestyle=":")
     ax.plot(
         [fall.peak_step, fall.step],

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spectral_edge.measure import Decline
+
 Array = NDArray[Any]
 Curve = tuple[Array, Array]
 """Steps and values."""
@@ -18,28 +20,6 @@ class Mark:
 
     step: int
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fall:
-    """How far a positive quantity fell: its peak before a step against its value there.
-
-    Attributes:
-        peak_step: step of the peak.
-        peak: the largest value in the windows before the last one.
-        step: step of the window that is compared.
-        value: the value there.
-    """
-
-    peak_step: int
-    peak: float
-    step: int
-    value: float
-
-    @property
-    def fold(self) -> float:
-        """Peak over value: the published decline. Above 1 unless the value exceeds everything before it."""
-        return self.peak / self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +44,7 @@ class RunView:
     metrics: Mapping[str, Curve] = field(default_factory=dict[str, Curve])
     loss: Curve | None = None
     marks: tuple[Mark, ...] = ()
-    falls: Mapping[str, Fall] = field(default_factory=dict[str, Fall])
+    falls: Mapping[str, Decline] = field(default_factory=dict[str, Decline])
 
     @property
     def windows(self) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
 from spectral_edge.report.sentences import band_clause, coherence_clause
-from spectral_edge.report.transition import CRITERIA
 from spectral_edge.report.words import fold, listed, number, opening, percent, too_short
+from spectral_edge.transitions import CRITERIA
 
 NULL_WEIGHTED_ONE = {3: 0.76, 5: 0.76, 10: 0.82}
 """Share of windows with a weighted k* of 1 under i.i.d. noise, by window; other windows were not tabulated."""

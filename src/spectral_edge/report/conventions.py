@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.transition import CRITERIA
 from spectral_edge.report.words import listed, number
+from spectral_edge.transitions import CRITERIA
 
 
 def conventions(pair: Pair) -> list[str]:

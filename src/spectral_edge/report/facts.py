@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from spectral_edge.analysis import EdgeSeries, Trace
 from spectral_edge.errors import Outcome, TraceError
-from spectral_edge.plots import Fall
+from spectral_edge.measure import Decline, decline_null, decline_pub
 from spectral_edge.quantities import REGIMES
-from spectral_edge.report.transition import CRITERIA, Criterion, transition_step
+from spectral_edge.transitions import CRITERIA, Criterion, transition_step
 
 Array = NDArray[Any]
 
 DEFAULT_WINDOW = 10
 _TEST = ("test_accuracy", "val_accuracy", "eval_accuracy")
 _TRAIN = "train_accuracy"
+MEMORISED = Criterion("memorised", 0.99, 1, "first", "this library")
+"""When the training accuracy counts as complete."""
 DECLINES = ("g23", "gram_trace", "g23_normalized")
 """The published statistic, and the same for the update norm that it follows and for their quotient."""
 
@@ -68,7 +70,7 @@ class RunFacts:
         """The step of the transition under a criterion, None where it is never met or no accuracy was logged."""
         if self.accuracy is None:
             return None
-        return transition_step(*self.accuracy, criterion.threshold, criterion.sustained)
+        return transition_step(*self.accuracy, criterion)
 
     @property
     def best(self) -> float | None:
@@ -80,7 +82,7 @@ class RunFacts:
     @property
     def memorised(self) -> int | None:
         """First step with a training accuracy of at least 0.99."""
-        return transition_step(*self.metrics[_TRAIN], 0.99, 1) if _TRAIN in self.metrics else None
+        return transition_step(*self.metrics[_TRAIN], MEMORISED) if _TRAIN in self.metrics else None
 
     # how it was watched ------------------------------------------------------------------------------------------
 
@@ -175,19 +177,17 @@ class RunFacts:
         value = self.value("regime", step)
         return None if value is None else REGIMES[int(value)]
 
-    def fall(self, name: str, step: int | None) -> Fall | None:
+    def fall(self, name: str, step: int | None) -> Decline | None:
         """The published decline: the peak over all windows before the one at a step, against the value there."""
         at = self.index(step)
-        if at is None or at == 0:
-            return None
-        column, steps = self.series[name], self.series.step
-        before, now = column[:at], float(column[at])
-        if not np.isfinite(before).any() or not now > 0:
-            return None
-        peak = int(np.nanargmax(before))
-        return Fall(int(steps[peak]), float(before[peak]), int(steps[at]), now) if before[peak] > 0 else None
+        return None if at is None else decline_pub(self.series[name][: at + 1], self.series.step[: at + 1])
 
-    def falls(self, step: int | None) -> dict[str, Fall]:
+    def fall_of_noise(self, step: int | None) -> tuple[float, float] | None:
+        """Median and 95th percentile of the decline of g23 for structureless updates of constant norm."""
+        at = self.index(step)
+        return None if at is None or at == 0 or self.window < 3 else decline_null(self.window, at + 1)
+
+    def falls(self, step: int | None) -> dict[str, Decline]:
         """The decline of everything in `DECLINES` that has one."""
         found = {name: self.fall(name, step) for name in DECLINES}
         return {name: fall for name, fall in found.items() if fall is not None}

@@ -3,8 +3,8 @@
 from spectral_edge.analysis import Trace
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.transition import CRITERIA
 from spectral_edge.report.words import BAR, fold, moved, number, opening, percent, too_short
+from spectral_edge.transitions import CRITERIA
 
 
 def headline(trace: Trace, control: Trace | None = None) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from spectral_edge.report.captions import NULL_WEIGHTED_ONE
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.transition import CRITERIA, Criterion
-from spectral_edge.report.words import UNDEFINED, fold, number, p_value, percent, why
+from spectral_edge.report.words import BAR, UNDEFINED, fold, number, p_value, percent, why
+from spectral_edge.transitions import CRITERIA, Criterion
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ def key_numbers(pair: Pair) -> list[Row]:
             f"i.i.d. noise: {percent(null)}" if null else "no null value for this window",
         ),
         Row(f"Decline: peak before over value {pair.where}"),
-        row("g23", lambda f: fold(f.fall("g23", step)), "published statistic, bar 1.5"),
+        row("g23", lambda f: fold(f.fall("g23", step)), f"published statistic, bar {BAR}"),
+        row("the same for noise", lambda f: _noise(f, step), "i.i.d. updates of constant norm, as many windows"),
         row("tr G", lambda f: fold(f.fall("gram_trace", step)), "squared update norms"),
         row("g23 / tr G", lambda f: fold(f.fall("g23_normalized", step)), "normalised"),
     ]
@@ -91,3 +92,8 @@ def _percentile(facts: RunFacts, step: int | None) -> str:
         return UNDEFINED
     value = facts.element("band_percentile", step, found[0])
     return "above 99.9" if value is not None and value > 99.9 else number(value)
+
+
+def _noise(facts: RunFacts, step: int | None) -> str:
+    found = facts.fall_of_noise(step)
+    return UNDEFINED if found is None else f"{number(found[0])}-fold, 95 % below {number(found[1])}-fold"

@@ -1,12 +1,11 @@
 """Numbers as a report writes them."""
 
 from spectral_edge.errors import Outcome
-from spectral_edge.plots import Fall
+from spectral_edge.measure import DECLINED, Decline
 from spectral_edge.report.facts import RunFacts
 
 UNDEFINED = "undefined"
-BAR = 1.5
-"""The published bar: g23 "declined" where peak over value exceeds this."""
+BAR = DECLINED
 
 
 def number(value: float | None, *, digits: int = 3) -> str:
@@ -24,12 +23,12 @@ def percent(share: float | None) -> str:
     return UNDEFINED if share is None else f"{100 * share:.0f} %"
 
 
-def fold(fall: Fall | None) -> str:
+def fold(fall: Decline | None) -> str:
     """A decline as "14.2-fold"."""
     return UNDEFINED if fall is None else f"{number(fall.fold)}-fold"
 
 
-def moved(name: str, fall: Fall | None) -> str:
+def moved(name: str, fall: Decline | None) -> str:
     """What a quantity did before the step, as a clause."""
     if fall is None:
         return f"the decline of {name} is undefined"

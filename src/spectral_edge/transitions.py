@@ -1,4 +1,4 @@
-"""When a run has grokked: the published criteria as pure functions of a test-accuracy curve.
+"""When a run made its transition: the published criteria as pure functions of a test-accuracy curve.
 
 Papers on the same runs use different thresholds, and the answers differ by hundreds of steps, so every result lists
 them all. A run that never meets a criterion yields None: its time is right-censored at the run's last step, it is not
@@ -16,7 +16,7 @@ from spectral_edge.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class GrokCriterion:
+class Criterion:
     """A rule that turns an accuracy curve into a step.
 
     Attributes:
@@ -33,20 +33,28 @@ class GrokCriterion:
     report: Literal["first", "last"]
     source: str
 
+    @property
+    def words(self) -> str:
+        """The rule in words."""
+        if self.count == 1:
+            return f"first test accuracy of at least {self.threshold:.2f}"
+        which = "" if self.report == "first" else f", the {self.report} of them"
+        return f"test accuracy of at least {self.threshold:.2f} in {self.count} evaluations running{which}"
 
-CRITERIA: tuple[GrokCriterion, ...] = (
-    GrokCriterion("sustained_95", 0.95, 3, "first", "this library's default: a lone spike is no transition"),
-    GrokCriterion("first_95", 0.95, 1, "first", "thesis, grokking tables"),
-    GrokCriterion("first_90", 0.90, 1, "first", "arXiv 2602.18523"),
-    GrokCriterion("sustained_98", 0.98, 3, "first", "arXiv 2602.16967, first of the three evaluations"),
-    GrokCriterion("stop_98", 0.98, 3, "last", "arXiv 2602.16967, stop rule: third of the three evaluations"),
+
+CRITERIA: tuple[Criterion, ...] = (
+    Criterion("sustained_95", 0.95, 3, "first", "this library's default: a lone spike is no transition"),
+    Criterion("first_95", 0.95, 1, "first", "thesis, grokking tables"),
+    Criterion("first_90", 0.90, 1, "first", "arXiv 2602.18523"),
+    Criterion("sustained_98", 0.98, 3, "first", "arXiv 2602.16967, first of the three evaluations"),
+    Criterion("stop_98", 0.98, 3, "last", "arXiv 2602.16967, stop rule: third of the three evaluations"),
 )
 """Every criterion that results report; the first is the default."""
 
 DEFAULT_CRITERION = CRITERIA[0].name
 
 
-def grok_step(steps: ArrayLike, accuracy: ArrayLike, criterion: GrokCriterion = CRITERIA[0]) -> int | None:
+def transition_step(steps: ArrayLike, accuracy: ArrayLike, criterion: Criterion = CRITERIA[0]) -> int | None:
     """The step at which a run meets a criterion.
 
     A later relapse does not undo it: the rule asks when the criterion is met first. NaN counts as not passing.
@@ -83,10 +91,10 @@ def grok_step(steps: ArrayLike, accuracy: ArrayLike, criterion: GrokCriterion = 
     return int(at[met[0] + offset])
 
 
-def grok_steps(
-    steps: ArrayLike, accuracy: ArrayLike, *, criteria: Sequence[GrokCriterion] = CRITERIA
+def transition_steps(
+    steps: ArrayLike, accuracy: ArrayLike, *, criteria: Sequence[Criterion] = CRITERIA
 ) -> dict[str, int | None]:
-    """`grok_step` under every criterion, by name.
+    """`transition_step` under every criterion, by name.
 
     Args:
         steps: training steps of the evaluations, increasing, shape [n].
@@ -96,4 +104,4 @@ def grok_steps(
     Returns:
         Name of the criterion to step, None where it is never met.
     """
-    return {criterion.name: grok_step(steps, accuracy, criterion) for criterion in criteria}
+    return {criterion.name: transition_step(steps, accuracy, criterion) for criterion in criteria}
