@@ -1,6 +1,7 @@
 """The command line: thin, and the only module that imports the experiments."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -100,7 +101,8 @@ def demo(
         )
     except KeyboardInterrupt:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"Stopped. What was recorded is readable: spectral-edge report {out / 'run'}\nGo on with: {command}",
+            f"Stopped. What was recorded is readable: {_program()} report {out / 'run'}\n"
+            f"Go on with: {command.replace('spectral-edge', _program(), 1)}",
             markup=False,
         )
         sys.exit(EXIT_INTERRUPTED)
@@ -163,7 +165,7 @@ def run(
         except KeyboardInterrupt:
             progress.stop()
             Console(stderr=True, soft_wrap=True).print(
-                f"Stopped and saved. Go on with the same command; see it with: spectral-edge report {folder}",
+                f"Stopped and saved. Go on with the same command; see it with: {_program()} report {folder}",
                 markup=False,
                 highlight=False,
             )
@@ -173,7 +175,7 @@ def run(
         return
     for name, step in result.grok.items():
         console.print(f"{name}: {'never' if step is None else f'step {step}'}")
-    console.print(f"Recorded in {folder}; see it with: spectral-edge report {folder}", markup=False)
+    console.print(f"Recorded in {folder}; see it with: {_program()} report {folder}", markup=False)
 
 
 @app.command
@@ -315,6 +317,14 @@ def doctor(*, as_json: Json = False, quiet: Quiet = False) -> None:
         console.print(f"[bold]{heading}[/bold]")
         for name, value in entries.items():
             console.print(f"  {name:<14} {value}", markup=False)
+
+
+def _program() -> str:
+    """How this program was called, so that advice can be typed as it stands."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m spectral_edge"
+    return called.name if shutil.which(called.name) else str(called)
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_ctrl_c_during_the_demo_leaves_readable_traces_and_says_how_to_go_on(tmp
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Go on with: spectral-edge demo --out" in err
+    assert "-m spectral_edge demo --out" in err
     for name in ("run", "control"):
         assert len(se.open_trace(out / name).steps) >= 2
         assert (out / name / "checkpoint.pt").exists()

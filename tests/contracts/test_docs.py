@@ -1,0 +1,122 @@
+"""Nothing documented goes unexecuted: code blocks, examples, the quantities page, links and options.
+
+Every fenced block marked `python` runs, page by page in one namespace and one empty folder. Blocks that cannot run are
+marked `py`, `sh` or `text`.
+"""
+
+import inspect
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import spectral_edge as se
+from spectral_edge import cli
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+VERBS = ("demo", "run", "scan", "report", "doctor")
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not part of an installed package")
+
+
+def blocks(page):
+    """The code of each executable block, moved to its own line number so that a failure names its place."""
+    text = page.read_text(encoding="utf-8")
+    return ["\n" * text.count("\n", 0, found.start(1)) + found.group(1) for found in BLOCK.finditer(text)]
+
+
+def anchors(page):
+    """The anchors that headings get."""
+    text = ANY_BLOCK.sub("", page.read_text(encoding="utf-8"))
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        plain = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
+        found.add(re.sub(r"[\s-]+", "-", plain))
+    return found
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def test_blocks_run_as_written(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__docs__"}
+    for code in blocks(page):
+        exec(compile(code, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", ["index.md", "monitor.md", "scan.md", "trace-format.md"])
+def test_pages_that_teach_have_blocks_that_run(name):
+    assert blocks(DOCS / name)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run_and_leave_nothing_behind(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) >= 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_watching_example_keeps_a_trace_where_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["watch_a_run.py", str(tmp_path / "run")])
+    runpy.run_path(str(ROOT / "examples" / "watch_a_run.py"), run_name="__main__")
+    assert len(se.open_trace(tmp_path / "run").steps) == 40
+
+
+def test_the_quantities_page_is_what_the_tool_makes():
+    made = runpy.run_path(str(ROOT / "tools" / "make_quantities_page.py"))["page"]()
+    written = (DOCS / "quantities.md").read_text(encoding="utf-8")
+    assert written == made, "run: python tools/make_quantities_page.py"
+    for name in (*se.QUANTITIES, *(outcome.name for outcome in se.Outcome)):
+        assert f"| `{name}` |" in written
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_between_pages_resolve(page):
+    for target in LINK.findall(ANY_BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        place = page.parent / path if path else page
+        assert place.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(place), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(page.name in navigation for page in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_command_line_page_lists_each_option_and_no_other(verb):
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {verb}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    listed = {option for line in table for option in re.findall(r"`(--[a-z-]+)`", line.split("|")[1])}
+    names = inspect.signature(getattr(cli, verb)).parameters
+    assert listed == {f"--{name.removeprefix('as_').rstrip('_').replace('_', '-')}" for name in names}
+
+
+def test_the_log_keys_are_those_of_the_page():
+    text = (DOCS / "monitor.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(spectral/[^`]+)` \|", text, re.MULTILINE))
+    source = inspect.getsource(se.EdgeReading.scalars)
+    named = set(re.findall(r'"(\w+)"', source)) - {"k_star_raw"}
+    assert listed == {f"spectral/{name}" for name in named} | {"spectral/group/NAME/gap_ratio"}
+
+
+def test_every_public_name_is_in_the_reference():
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    assert all(f"spectral_edge.{name}" in text for name in se.__all__)
+
+
+def test_the_verbs_of_the_page_are_the_commands():
+    assert {name for name in cli.app if not name.startswith("-")} == set(VERBS)
