@@ -27,14 +27,11 @@ _BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Consecutive windows of one width within a series."""
+    """Windows of one width, and which rows of the series they are."""
 
-    start: int
+    rows: NDArray[np.intp]
     windows: Windows
     width: int
-
-    def __len__(self) -> int:
-        return len(self.windows["sigma"].values)
 
 
 class EdgeSeries(Mapping[str, Any]):
@@ -90,10 +87,12 @@ class EdgeSeries(Mapping[str, Any]):
 
     def reason(self, name: str) -> list[Outcome]:
         """For each window, why a quantity is undefined or with what reservation it is given."""
-        codes: list[Outcome] = []
+        if name in self._metadata:
+            return [Outcome.OK if np.isfinite(value) else Outcome.NOT_RECORDED for value in self._metadata[name]]
+        codes = np.zeros(len(self.step), dtype=np.int8)
         for part in self._parts:
-            codes += [Outcome(int(code)) for code in part.windows[name].outcomes]
-        return codes
+            codes[part.rows] = part.windows[name].outcomes
+        return [Outcome(int(code)) for code in codes]
 
     def to_pandas(self) -> "pd.DataFrame":
         """One row a window, one column a scalar; vectors become numbered columns, `sigma_1` the largest.
@@ -122,11 +121,10 @@ class EdgeSeries(Mapping[str, Any]):
             if name == "g23" and part.width == 2:
                 # The published growing windows substitute lambda_2 where a third value does not exist.
                 values = part.windows["sigma"].values[:, 1] ** 2
-            span = slice(part.start, part.start + len(values))
             if values.ndim == 1:
-                column[span] = values
+                column[part.rows] = values
             else:
-                column[span, : values.shape[1]] = values
+                column[part.rows, : values.shape[1]] = values
         return column
 
 
@@ -235,7 +233,7 @@ class Trace:
         return probes(list(self.segments), name)
 
     def lag_rows(self, group: Selector | None = None) -> Array:
-        """Lag rows r_t[l] = <d_t, d_{t-l}> [T, L] of the whole model, a named group, a layer, or names by glob.
+        """Lag rows `r_t[l] = <d_t, d_{t-l}>` [T, L] of the whole model, a named group, a layer, or names by glob.
 
         Raises:
             TraceError: if nothing matches, or the trace stores groups that do not add up to what is asked.
@@ -289,12 +287,11 @@ class Trace:
         ]
         if partial:
             chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
-        parts: list[_Part] = []
-        order: list[NDArray[np.intp]] = []
+        chosen = [(at, width) for at, width in chosen if len(at)]
+        index = np.sort(np.concatenate([at for at, _ in chosen])) if chosen else np.empty(0, dtype=np.intp)
         metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
+        parts: list[_Part] = []
         for at, width in chosen:
-            if len(at) == 0:
-                continue
             size = min(2 * width, self.horizon // stride)
             measured = Windows(
                 grams(rows, at, size=size, stride=stride),
@@ -302,9 +299,7 @@ class Trace:
                 learning_rate=metadata["learning_rate"][at],
                 sketch_error=metadata["sketch_error"][at],
             )
-            parts.append(_Part(sum(map(len, order)), measured, width))
-            order.append(at)
-        index = np.concatenate(order) if order else np.empty(0, dtype=np.intp)
+            parts.append(_Part(np.searchsorted(index, at), measured, width))
         columns = {name: column[index] for name, column in metadata.items()}
         return EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
 
@@ -355,7 +350,7 @@ class Trace:
         match = matcher(group)
         found = tuple(i for i, t in enumerate(inventory.tensors) if match(t.name, t))
         if not found and segment is self.segments[-1]:
-            known = ", ".join((*self.groups, *self.layers)[:6])
+            known = ", ".join(list(dict.fromkeys((*self.groups, *self.layers)))[:6])
             raise TraceError(
                 f"group {group!r}",
                 expected=f"a group, a layer or a glob over names, such as {known}",

@@ -1,6 +1,7 @@
 """The command line: thin, and the only module that imports the experiments."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from spectral_edge.errors import InputError, SpectralEdgeError
+from spectral_edge.errors import InputError, RunError, SpectralEdgeError
 
 app = App(
     name="spectral-edge",
@@ -39,6 +40,7 @@ _SCANNED = {
 }
 """What `scan` prints of each window, with its heading in the table; those without one stand in the JSON only."""
 
+EXIT_FAILED = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_INPUT)
     except SpectralEdgeError as error:
         errors.print(f"error: {error}", markup=False)
-        sys.exit(EXIT_INPUT)
+        sys.exit(EXIT_FAILED if isinstance(error, RunError) else EXIT_INPUT)
+    except BrokenPipeError:  # the reader of a pipe had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         errors.print("interrupted", markup=False)
         sys.exit(EXIT_INTERRUPTED)
@@ -75,7 +79,7 @@ def demo(
 
     Args:
         out: Folder of the runs and the report.
-        size: Preset of the arithmetic family: fast, middle or reference.
+        size: Preset of the arithmetic family: fast, middle, reference or slow.
         operation: Arithmetic operation.
         seed: Seed of split, weights and batches.
         steps: Optimizer steps; the preset's by default.
@@ -85,8 +89,9 @@ def demo(
     from spectral_edge import open_trace
     from spectral_edge.demo import train_together
     from spectral_edge.experiments import configure
-    from spectral_edge.report import headline
+    from spectral_edge.report import headline, require_extras
 
+    require_extras()
     options: dict[str, Any] = {"operation": operation, "seed": seed}
     if steps is not None:
         options["steps"] = steps
@@ -136,7 +141,7 @@ def run(
 
     Args:
         family: Family of experiments: arithmetic.
-        size: Preset: fast, middle or reference.
+        size: Preset: fast, middle, reference or slow.
         seed: Seed of split, weights and batches.
         control: Train the control, without weight decay.
         set_: A setting as name=value; repeatable.
@@ -146,7 +151,8 @@ def run(
     """
     from spectral_edge import experiments
 
-    config = experiments.configure(family, size=size, seed=seed, **_settings(set_ or []))
+    settings: dict[str, Any] = {"size": size, "seed": seed, **_settings(set_ or [])}
+    config = experiments.configure(family, **settings)
     config = config.control() if control else config
     folder = out or Path("runs") / f"{family}-{size}-{seed}{'-control' if control else ''}"
     console = Console(quiet=quiet or as_json, highlight=False)
@@ -332,7 +338,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals:
+        if not equals or name == "family":
             raise InputError("--set", expected="name=value", found=pair, remedy="for instance --set operation=mul")
         try:
             settings[name.replace("-", "_")] = json.loads(value)

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from spectral_edge import experiments
-from spectral_edge.errors import SpectralEdgeError
+from spectral_edge.errors import RunError
 
 _REFRESH = 0.2
 """Seconds between two messages of a run, and between two drawings."""
@@ -56,7 +56,7 @@ def train_together(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after every run has saved itself.
-        SpectralEdgeError: if a run failed.
+        RunError: if a run failed.
     """
     context = multiprocessing.get_context("spawn")
     queue: Queue[tuple[str, str, Any]] = context.Queue()
@@ -82,7 +82,7 @@ def train_together(
         raise KeyboardInterrupt
     for name, view in views.items():
         if view.error is not None:
-            raise SpectralEdgeError(
+            raise RunError(
                 f"run {name}",
                 expected="a finished run",
                 found=view.error,

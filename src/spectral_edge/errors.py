@@ -3,7 +3,10 @@
 Nothing here is raised inside a training loop: a monitor turns trouble into an `Outcome` and a warning.
 """
 
+import inspect
+import warnings
 from enum import IntEnum
+from pathlib import Path
 
 
 class SpectralEdgeError(Exception):
@@ -29,6 +32,10 @@ class TraceError(SpectralEdgeError):
     """A trace that cannot be read, or that does not hold what was asked of it."""
 
 
+class RunError(SpectralEdgeError):
+    """A run that ended without a result."""
+
+
 class MissingExtraError(SpectralEdgeError, ImportError):
     """An optional package that is not installed.
 
@@ -49,6 +56,19 @@ class MissingExtraError(SpectralEdgeError, ImportError):
 
 class SpectralEdgeWarning(UserWarning):
     """Every warning that the library gives during a run."""
+
+
+def warn(message: str) -> None:
+    """Warns at the line of the user's code that led here, past this library and PyTorch's decorators."""
+    level, frame = 2, inspect.currentframe()
+    frame = frame and frame.f_back
+    while frame is not None and _inside(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, SpectralEdgeWarning, stacklevel=level)
+
+
+def _inside(filename: str) -> bool:
+    return filename.startswith(str(Path(__file__).parent)) or filename.endswith("_contextlib.py")
 
 
 class Outcome(IntEnum):
@@ -79,6 +99,9 @@ class Outcome(IntEnum):
     # defined, with a reservation
     UNINFORMATIVE = 40
     MEMORY_ASSUMED = 41
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def sentence(self) -> str:

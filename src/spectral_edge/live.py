@@ -15,6 +15,10 @@ from spectral_edge.records import EdgeReading, UpdateRow
 Array = NDArray[np.float64]
 
 
+_INTERVALS = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0)
+"""Intervals, in steps, to the nearest of which that of an irregular schedule is rounded for the null's memory."""
+
+
 class LiveWindow:
     """Remembers as many lag rows as the horizon has lags.
 
@@ -67,7 +71,7 @@ class LiveWindow:
         groups = _LazyGroups(
             names, lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=error[1:]), row
         )
-        return EdgeReading(row.step, whole, 0, row.metadata, groups)
+        return EdgeReading(row.step, whole, 0, row.metadata, groups, k_star=options.k_star)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as tensors and numbers."""
@@ -81,7 +85,9 @@ class LiveWindow:
     def _observed_memory(self) -> Memory | None:
         if self._momentum is None or len(self._steps) < 2:
             return None
-        return Memory(self._momentum, float(np.median(np.diff(self._steps))))
+        typical = float(np.median(np.diff(self._steps)))
+        # A table for each new median would be drawn inside the training loop; these are shipped.
+        return Memory(self._momentum, min(_INTERVALS, key=lambda known: abs(np.log(known / typical))))
 
 
 class _LazyGroups(Mapping[str, EdgeReading]):
@@ -93,7 +99,10 @@ class _LazyGroups(Mapping[str, EdgeReading]):
         self._row = row
 
     def __getitem__(self, name: str) -> EdgeReading:
-        return EdgeReading(self._row.step, self._measure(), self._names[name], self._row.metadata)
+        windows = self._measure()
+        return EdgeReading(
+            self._row.step, windows, self._names[name], self._row.metadata, k_star=windows.options.k_star
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -2,7 +2,6 @@
 
 import functools
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
-from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
+from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import Memory, WindowOptions, prepare_band
 from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
@@ -45,7 +44,7 @@ def _never_raises(
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
             text = f"Monitor.{method.__name__} failed and was left out: {error} ({place})"
-            warnings.warn(text, SpectralEdgeWarning, stacklevel=2)
+            warn(text)
             return None
 
     return guarded
@@ -177,7 +176,7 @@ class Monitor:
         self._calls += 1
         label = self._step + 1 if step is None else int(step)
         self._note_clip(clip_factor, grad_norm, max_grad_norm)
-        if label <= self._step and step is not None:
+        if label <= self._step and self._calls > 1:
             self._turn_back(label)
         self._step = label
         if not self._schedule.due(self._calls if self._schedule.interval else label):
@@ -186,7 +185,7 @@ class Monitor:
 
     @_never_raises
     def clip_grad_norm_(self, max_norm: float) -> Tensor | None:
-        """Clips the watched gradients with torch.nn.utils.clip_grad_norm_ and logs the factor with the next step.
+        """Clips the gradients of all trainable parameters with torch.nn.utils.clip_grad_norm_ and logs the factor.
 
         Args:
             max_norm: the norm to clip to.
@@ -216,12 +215,8 @@ class Monitor:
             **vectors: by name: a mapping from parameter names to tensors, a sequence in the order of the watched
                 tensors, or "parameters" for the parameters themselves. None and missing names count as zero.
         """
-        if self._observed != self._step or self._recorder.ring.filled == 0:
-            warnings.warn(
-                f"step {self._step}: a probe was left out, since this step was not observed",
-                SpectralEdgeWarning,
-                stacklevel=4,
-            )
+        if not self.observed:
+            warn(f"step {self._step}: a probe was left out, since this step was not observed")
             return
         recorder = self._recorder
         for name, vector in vectors.items():
@@ -233,6 +228,11 @@ class Monitor:
                 product = recorder.by_entry(recorder.ring.inner(by_tensor, known))
                 recorder.segment.add_product(self._step, name, other, product)
             self._pending[name] = by_tensor
+
+    @property
+    def observed(self) -> bool:
+        """Whether the last `step()` recorded an update, so that a probe can be taken now."""
+        return self._observed == self._calls and self._recorder.ring.filled > 0
 
     # reading it back ------------------------------------------------------------------------------------------------
 
@@ -294,7 +294,10 @@ class Monitor:
         facts = optimizer_facts(self._optimizer)
         metadata: dict[str, float] = {name: facts[name] for name in ("learning_rate", "weight_decay") if name in facts}
         if self._clips:
-            metadata["clip_factor"] = float(np.mean([float(factor) for factor in self._clips]))
+            # A gradient that is not finite was not clipped to anything: its step is one that a scaler skips.
+            factors = [float(factor) for factor in self._clips]
+            finite = [factor for factor in factors if np.isfinite(factor)]
+            metadata["clip_factor"] = float(np.mean(finite)) if finite else np.nan
         for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
             if value is not None:
                 metadata[name] = float(value)
@@ -307,7 +310,7 @@ class Monitor:
             self._window.clear()
         if row is None:
             return None
-        self._observed = self._step
+        self._observed = self._calls
         self._finish_probes()
         self._say_rounding(row)
         groups = self._recorder.inventory.groups
@@ -376,7 +379,7 @@ class Monitor:
                 f"only {fraction:.1%} of the watched half-precision weights changed: the others' updates round away; "
                 "watch float32 master weights"
             )
-            self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, warn=True)
+            self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)
 
     def _optimizer_clock(self) -> float | None:
         """The optimizer's own count of its steps, where it keeps one."""
@@ -391,4 +394,5 @@ class Monitor:
 
 def _clip_factor(norm: float | Tensor, maximum: float) -> Tensor:
     """By how much clipping to `maximum` shrinks a gradient of this norm; kept on its device, so that nothing waits."""
-    return torch.clamp(maximum / (torch.as_tensor(norm) + 1e-6), max=1.0)
+    norm = torch.as_tensor(norm, dtype=torch.float32)
+    return torch.where(torch.isfinite(norm), torch.clamp(maximum / (norm + 1e-6), max=1.0), torch.nan)

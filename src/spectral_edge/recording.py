@@ -2,7 +2,6 @@
 
 import platform
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
+from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.measure import group_rows
 from spectral_edge.observe import ExactRing, ParameterSource, Push, Selection
 from spectral_edge.records import Inventory, Note, UpdateRow
@@ -114,7 +113,7 @@ class Recorder:
         metadata: Mapping[str, float],
         *,
         stepped: bool | None = None,
-        warn: bool = True,
+        aloud: bool = True,
     ) -> tuple[Outcome, UpdateRow | None]:
         """Takes one snapshot.
 
@@ -123,7 +122,7 @@ class Recorder:
             step: the optimizer step that they belong to.
             metadata: values for the row.
             stepped: whether the optimizer stepped since the last snapshot; None where unknown.
-            warn: whether to warn of what is noted.
+            aloud: whether to warn of what is noted.
 
         Returns:
             What became of it, and the row if one was recorded.
@@ -136,13 +135,13 @@ class Recorder:
         push = self.ring.push(tensors)
         if not push.finite:
             if not was_broken:
-                self.note(step, Outcome.NON_FINITE, self._broken(tensors), warn=warn)
+                self.note(step, Outcome.NON_FINITE, self._broken(tensors), aloud=aloud)
             return Outcome.NON_FINITE, None
         if was_broken:
             return Outcome.NON_FINITE, None
         if not push.moved:
             outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
-            self.note(step, outcome, outcome.sentence, warn=warn and bool(stepped))
+            self.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
             return outcome, None
         row = UpdateRow(step, time.time(), self.by_entry(push.lags), {**metadata, **self._measured(push)})
         self.segment.add_row(row)
@@ -152,17 +151,17 @@ class Recorder:
         """Empties the window and takes the present parameters as the new baseline."""
         _, tensors = self.options.selection.apply(source)
         self.ring.restart(tensors)
-        self.note(step, outcome, message, warn=True)
+        self.note(step, outcome, message, aloud=True)
 
     def branch(self) -> None:
         """Starts a new generation: what follows does not continue what is in the trace."""
         self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
 
-    def note(self, step: int, outcome: Outcome, message: str, *, warn: bool = False) -> None:
+    def note(self, step: int, outcome: Outcome, message: str, *, aloud: bool = False) -> None:
         """Records something that happened to the observation, and warns of it if asked."""
         self.segment.add_note(Note(step, outcome, message))
-        if warn:
-            warnings.warn(f"step {step}: {message}", SpectralEdgeWarning, stacklevel=5)
+        if aloud:
+            warn(f"step {step}: {message}")
 
     def _measured(self, push: Push) -> dict[str, float]:
         return {
@@ -181,7 +180,7 @@ class Recorder:
         changes = [f"appeared: {', '.join(sorted(after - before)[:3])}"] if after - before else []
         changes += [f"vanished: {', '.join(sorted(before - after)[:3])}"] if before - after else []
         detail = "; ".join(changes) or "a shape or dtype changed"
-        self.note(step, Outcome.PARAMETERS_CHANGED, f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})", warn=True)
+        self.note(step, Outcome.PARAMETERS_CHANGED, f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})", aloud=True)
 
     def _broken(self, tensors: Sequence[Tensor]) -> str:
         for info, tensor in zip(self.inventory.tensors, tensors, strict=True):
@@ -208,7 +207,7 @@ class Recorder:
             try:
                 self._segment = self.writer.open(header)
             except OSError as error:
-                warnings.warn(f"{Outcome.WRITE_FAILED.sentence} ({error})", SpectralEdgeWarning, stacklevel=2)
+                warn(f"{Outcome.WRITE_FAILED.sentence} ({error})")
                 self.writer = TraceWriter(None)
                 self._segment = self.writer.open(header)
         return self._segment
@@ -262,7 +261,7 @@ class Recorder:
                 outcome, message = Outcome.REWOUND, Outcome.REWOUND.sentence
             if short:
                 message += " Records that the checkpoint counted are missing."
-        self.note(step, outcome, message, warn=outcome is Outcome.REWOUND or "missing" in message)
+        self.note(step, outcome, message, aloud=outcome is Outcome.REWOUND or "missing" in message)
         return outcome
 
     def _reached(self, saved: Position) -> tuple[Position | None, bool]:

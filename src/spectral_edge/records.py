@@ -162,6 +162,7 @@ class EdgeReading:
         metadata: what was logged with the row, by the names of `ROW_METADATA`.
         groups: the same reading for each named group; empty in a group's own reading.
         events: what the detectors saw; none are attached yet.
+        k_star: the convention that feeds gaps and adiabatic parameters.
     """
 
     step: int
@@ -170,6 +171,7 @@ class EdgeReading:
     metadata: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     groups: Mapping[str, "EdgeReading"] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     events: tuple[Event, ...] = ()
+    k_star: str = field(default="raw", repr=False)
 
     def __getitem__(self, name: str) -> Any:
         """The value of a quantity or of a row's metadata by name; None where undefined.
@@ -215,7 +217,7 @@ class EdgeReading:
         for name in ("gap_ratio", "g23", "g23_normalized", "coherence", "coherence_p", "update_norm", "adiabatic_emp"):
             if (value := self[name]) is not None:
                 yield f"spectral/{name}", float(value)
-        for key, name in (("k_star", "k_star_raw"), ("k_star_clear", "k_star_clear")):
+        for key, name in (("k_star", f"k_star_{self.k_star}"), ("k_star_clear", "k_star_clear")):
             if (value := self[name]) is not None:
                 yield f"spectral/{key}", float(value)
         for group, reading in self.groups.items():

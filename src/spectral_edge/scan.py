@@ -110,7 +110,7 @@ def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int
         if not recorder.ring.ready:
             raise _broken(snapshot)
         return
-    outcome, _ = recorder.observe(current, snapshot.step, {}, warn=False)
+    outcome, _ = recorder.observe(current, snapshot.step, {}, aloud=False)
     if outcome is Outcome.NON_FINITE:
         raise _broken(snapshot)
 

@@ -66,6 +66,8 @@ def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
         (["run", "arithmetic", "--size", "huge"], "huge"),
         (["run", "arithmetic", "--set", "operation"], "name=value"),
         (["run", "arithmetic", "--set", "operation=pow"], "pow"),
+        (["run", "arithmetic", "--set", "family=x"], "name=value"),
+        (["run", "arithmetic", "--set", "seed=-1"], "-1"),
         (["frobnicate"], "frobnicate"),
     ],
 )

@@ -414,3 +414,56 @@ def test_no_warning_in_an_ordinary_run():
         model = network()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         train(model, optimizer, 30, monitor=se.Monitor(model, optimizer, every=1))
+
+
+def test_steps_may_be_numbered_from_zero_by_the_user():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1)
+    for step in range(4):
+        train(model, optimizer, 1, seed=step)
+        monitor.step(step=step)
+        assert monitor.observed
+    assert monitor.trace.steps.tolist() == [0, 1, 2, 3]
+    assert monitor.trace.notes == []
+
+
+def test_a_gradient_that_is_not_finite_does_not_spoil_the_clip_factor():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=3)
+    for norm in (2.0, float("nan"), float("inf"), float("nan"), float("nan"), float("inf")):
+        train(model, optimizer, 1)
+        monitor.step(grad_norm=norm, max_grad_norm=1.0)
+    factors = monitor.trace.row_metadata("clip_factor")
+    assert factors[0] == pytest.approx(0.5)
+    assert np.isnan(factors[1])
+
+
+def test_warnings_point_at_the_users_line():
+    monitor = se.Monitor(network(), window=3, every=1)
+    with pytest.warns(se.SpectralEdgeWarning) as caught:
+        monitor.step(loss="not a number")
+    with pytest.warns(se.SpectralEdgeWarning) as again:
+        monitor.probe(theta="parameters")
+    assert [record.filename for record in (*caught, *again)] == [__file__, __file__]
+
+
+def test_log_keys_follow_the_chosen_convention():
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=6, every=1, k_star="weighted")
+    _, readings = train(model, optimizer, 12, monitor=monitor)
+    for reading in readings[6:]:
+        logged = dict(reading.scalars())
+        assert logged["spectral/k_star"] == reading.k_star_weighted
+        assert logged["spectral/gap_ratio"] == reading.ratios[reading.k_star_weighted - 1]
+        assert all(group.k_star == "weighted" for group in reading.groups.values())
+
+
+def test_an_irregular_schedule_never_draws_a_table_in_the_loop():
+    from spectral_edge.live import _INTERVALS
+    from spectral_edge.measure.nulls import Memory
+    from spectral_edge.measure.nulls.table import _shipped, key
+
+    assert all(_shipped(key(10, Memory(0.9, interval))) is not None for interval in _INTERVALS)

@@ -74,9 +74,8 @@ def test_a_hole_is_never_differenced_across():
 def test_growing_windows_are_the_published_ones():
     rows = series(12)
     found = se.scan(rows).edge(window=5, partial=True)
-    order = np.argsort(found.step)
-    assert found.step[order].tolist() == list(range(2, 12))
-    first = order[0]
+    assert found.step.tolist() == list(range(2, 12))
+    first = 0
     sigma = np.linalg.svd(np.diff(rows[:3], axis=0), compute_uv=False)
     np.testing.assert_allclose(found["sigma"][first][:2], sigma, rtol=1e-12)
     assert np.isnan(found["sigma"][first][2:]).all()
@@ -93,6 +92,9 @@ def test_trace_kept_in_a_folder_and_in_memory_agree(tmp_path):
 
 def test_series_as_a_table():
     table = se.scan(series()).edge(window=4).to_pandas()
+    series_ = se.scan(series()).edge(window=4)
+    assert series_.reason("loss") == [Outcome.NOT_RECORDED] * 10
+    assert str(series_.reason("alpha_overlap")[0]) == "HISTORY_TOO_SHORT"
     assert {"step", "sigma_1", "sigma_4", "gap_ratio", "k_star_raw", "loss"} <= set(table.columns)
     assert len(table) == 10
 

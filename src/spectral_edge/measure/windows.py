@@ -217,7 +217,7 @@ class Windows(Mapping[str, Column]):
         normalised = np.where(moving[:, None], cosine_ratios(whole), np.nan)
         self._put("cosine_ratios", normalised, self._unmoving)
         compared, reading = self._compare(whole, normalised, np.where(moving[:, None], self["ratios"].values, np.nan))
-        outcome = self._assume(self._unmoving)
+        outcome = self._assume(self._unmoving) if self.options.null == "band" else self._unmoving
         self._put("band_percentile", reading.percentile, outcome)
         self._put("band_low", reading.low, outcome)
         self._put("band_high", reading.high, outcome)
@@ -228,7 +228,7 @@ class Windows(Mapping[str, Column]):
             np.isinf(largest).all(axis=-1), Outcome.RANK_DEFICIENT, np.where(inside, Outcome.INSIDE_BAND, 0)
         )
         clear = np.where(problem == 0, np.argmax(largest, axis=-1) + 1, np.nan)
-        self._put("k_star_clear", clear, _first(self._unmoving, problem, self._assume(np.zeros_like(self._unmoving))))
+        self._put("k_star_clear", clear, _first(self._unmoving, problem, outcome))
 
     def _compare(self, cosine: Array, normalised: Array, raw: Array) -> tuple[Array, BandReading]:
         """The ratios that a null speaks of, and what it says of them.

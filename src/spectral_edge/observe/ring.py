@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 _CHUNK_CPU = 8192
 """Values of a row that are widened at once: with 20 rows 1.3 MB of float64, which stays in a core's cache."""
-_CHUNK_DEVICE = 1 << 22
+_CHUNK_DEVICE = 1 << 20
 """The same on an accelerator, where a launch costs more than the traffic that a smaller chunk saves."""
 _SAMPLE = 65_536
 

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,13 @@ class _Picture:
     sentences: list[str]
 
 
+def require_extras() -> None:
+    """Raises `MissingExtraError` unless everything that a report needs is installed."""
+    for package in ("jinja2", "matplotlib"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra="report", purpose="writing a report")
+
+
 def write_report(
     trace: Trace,
     path: Path,
@@ -73,10 +81,9 @@ def write_report(
     Raises:
         MissingExtraError: without the extra `report`.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("jinja2", extra="report", purpose="writing a report") from error
+    require_extras()
+    import jinja2
+
     pair = Pair.of(trace, control, window=window)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

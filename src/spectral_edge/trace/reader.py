@@ -1,7 +1,6 @@
 """The lazy reader: the chain of segments behind one generation of a trace, on disk or still in memory."""
 
 import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.errors import Outcome, SpectralEdgeWarning, TraceError
+from spectral_edge.errors import Outcome, TraceError, warn
 from spectral_edge.records import Inventory, Note, ProbeRow
 from spectral_edge.trace.log import read_records
 from spectral_edge.trace.schema import (
@@ -243,7 +242,7 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
     text = (place / LOG).read_bytes()[: limit.log if limit else None] if (place / LOG).exists() else b""
     *lines, tail = text.split(b"\n")
     if torn or tail:
-        warnings.warn(f"{place.name}: a torn last record was dropped", SpectralEdgeWarning, stacklevel=4)
+        warn(f"{place.name}: a torn last record was dropped")
     return Segment(
         number,
         plain["generation"],

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.errors import InputError, Outcome, SpectralEdgeWarning
+from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.quantities import ROW_METADATA
 from spectral_edge.records import Inventory, Note, UpdateRow
 from spectral_edge.trace.log import AppendFile, RecordFile
@@ -160,11 +159,7 @@ class SegmentWriter:
         for file in (self.rows, self.probes, self.products, self.log):
             file.close()
             if file.waiting:
-                warnings.warn(
-                    "the trace could not be written to the end: the disk still refuses it",
-                    SpectralEdgeWarning,
-                    stacklevel=2,
-                )
+                warn("the trace could not be written to the end: the disk still refuses it")
 
     def _number(self, name: str) -> int:
         if name not in self._names:
@@ -176,7 +171,7 @@ class SegmentWriter:
         self.log.append(json.dumps(entry, allow_nan=False).encode() + b"\n")
 
     def _failed(self, error: OSError) -> None:
-        warnings.warn(f"{Outcome.WRITE_FAILED.sentence} ({error})", SpectralEdgeWarning, stacklevel=2)
+        warn(f"{Outcome.WRITE_FAILED.sentence} ({error})")
 
 
 class TraceWriter:
