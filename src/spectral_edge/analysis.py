@@ -1,7 +1,7 @@
 """Everything that can be recomputed from a recorded trace, without retraining."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import InputError, MissingExtraError, Outcome, TraceError
-from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, window_ends
+from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, known_memory, window_ends
 from spectral_edge.observe import Selector, layer_of, matcher
 from spectral_edge.quantities import QUANTITIES, ROW_METADATA
 from spectral_edge.records import Note, ProbeRow
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+DEFAULT_WINDOW = 10
+
 _BATCH = 4096
-"""Windows measured at once, which bounds memory on long traces."""
+"""Windows measured at once, so that intermediate results stay small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class EdgeSeries(Mapping[str, Any]):
         self._parts = parts
         self._metadata = metadata
         self._columns: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"EdgeSeries({len(self.step)} windows of {self.window} updates, stride {self.stride})"
 
     def __getitem__(self, name: str) -> Any:
         if name == "step":
@@ -118,7 +123,7 @@ class EdgeSeries(Mapping[str, Any]):
         column = np.full((len(self.step), *shape), np.nan)
         for part in self._parts:
             values = part.windows[name].values
-            if name == "g23" and part.width == 2:
+            if name == "g23" and part.width == 2 < self.window:
                 # The published growing windows substitute lambda_2 where a third value does not exist.
                 values = part.windows["sigma"].values[:, 1] ** 2
             if values.ndim == 1:
@@ -149,6 +154,17 @@ class Trace:
     def horizon(self) -> int:
         """Number of recorded lags."""
         return max(segment.horizon for segment in self.segments)
+
+    @property
+    def window(self) -> int:
+        """The window that the run was watched with, or the default, as far as the horizon allows."""
+        watched = self.metadata.get("monitor", {}).get("window")
+        return min(int(watched or DEFAULT_WINDOW), self.horizon)
+
+    def __repr__(self) -> str:
+        steps = f"steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else "no update"
+        watched = self.segments[-1].inventory
+        return f"Trace({len(self.steps)} updates, {steps}, {watched.watched:,} parameters, horizon {self.horizon})"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -244,7 +260,7 @@ class Trace:
 
     def edge(
         self,
-        window: int = 10,
+        window: int | None = None,
         *,
         stride: int = 1,
         group: Selector | None = None,
@@ -255,7 +271,7 @@ class Trace:
         """Every quantity for every full window, recomputed from lag rows.
 
         Args:
-            window: number W of rows.
+            window: number W of rows; that of the recorded run, or 10, by default.
             stride: observations that one row sums; one window every `stride` observations, aligned to the newest.
             group: a recorded group, a layer, or tensor names by glob; None is the whole model.
             k_star: the convention that feeds gaps and adiabatic parameters.
@@ -268,7 +284,8 @@ class Trace:
         """
         if stride < 1:
             raise InputError("stride", expected="at least 1 observation", found=str(stride), remedy="use stride=1")
-        options = WindowOptions(window, k_star, null, self._memory(stride))
+        window = self.window if window is None else window
+        options = WindowOptions(window, k_star, null)
         if window * stride > self.horizon:
             raise InputError(
                 f"window {window} at stride {stride}",
@@ -282,24 +299,21 @@ class Trace:
         depth = np.isfinite(rows).sum(axis=-1)
         reach = np.minimum(_run_length(depth), len(rows))
         full = ends[reach[ends] >= window * stride]
-        chosen: list[tuple[NDArray[np.intp], int]] = [
-            (full[i : i + _BATCH], window) for i in range(0, len(full), _BATCH)
-        ]
+        chosen = [(full, window)]
         if partial:
             chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
-        chosen = [(at, width) for at, width in chosen if len(at)]
-        index = np.sort(np.concatenate([at for at, _ in chosen])) if chosen else np.empty(0, dtype=np.intp)
+        index = np.sort(np.concatenate([at for at, _ in chosen]))
         metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
         parts: list[_Part] = []
         for at, width in chosen:
-            size = min(2 * width, self.horizon // stride)
-            measured = Windows(
-                grams(rows, at, size=size, stride=stride),
-                WindowOptions(width, k_star, null, options.memory),
-                learning_rate=metadata["learning_rate"][at],
-                sketch_error=metadata["sketch_error"][at],
-            )
-            parts.append(_Part(np.searchsorted(index, at), measured, width))
+            for memory, some in self._by_memory(at, width, stride):
+                measured = Windows(
+                    grams(rows, some, size=min(2 * width, self.horizon // stride), stride=stride),
+                    replace(options, window=width, memory=memory),
+                    learning_rate=metadata["learning_rate"][some],
+                    sketch_error=metadata["sketch_error"][some],
+                )
+                parts.append(_Part(np.searchsorted(index, some), measured, width))
         columns = {name: column[index] for name, column in metadata.items()}
         return EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
 
@@ -313,14 +327,23 @@ class Trace:
 
         return write_report(self, Path(path), control=control, title=title)
 
-    def _memory(self, stride: int) -> Memory | None:
+    def _by_memory(
+        self, ends: NDArray[np.intp], width: int, stride: int
+    ) -> Iterator[tuple[Memory | None, NDArray[np.intp]]]:
+        """Windows that end at `ends`, some thousands at a time, with the memory that they share."""
         watched = self.metadata.get("monitor", {})
-        momentum, interval = watched.get("momentum"), watched.get("every")
-        if momentum is None:
-            return None
-        if interval is None:
-            interval = float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
-        return Memory(float(momentum), float(interval) * stride)
+        momentum, every = watched.get("momentum"), watched.get("every")
+        span = width * stride
+        found: dict[Memory | None, list[int]] = {}
+        if len(np.unique(np.diff(self.steps))) <= 1:
+            found[known_memory(momentum, self.steps, every=every, stride=stride)] = ends.tolist()
+        else:
+            for end in ends.tolist():
+                steps = self.steps[end - span + 1 : end + 1]
+                found.setdefault(known_memory(momentum, steps, every=every, stride=stride), []).append(end)
+        for memory, some in found.items():
+            for start in range(0, len(some), _BATCH):
+                yield memory, np.array(some[start : start + _BATCH])
 
     def _segment_rows(self, segment: Segment, group: Selector | None) -> Array:
         wide = np.full((len(segment.rows), self.horizon), np.nan)

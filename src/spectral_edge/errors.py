@@ -84,6 +84,7 @@ class Outcome(IntEnum):
     REWOUND = 6
     RESUMED = 7
     WRITE_FAILED = 8
+    FAILED = 9
     # undefined quantities
     WINDOW_NOT_FULL = 20
     HORIZON_TOO_SHORT = 21
@@ -120,6 +121,7 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.REWOUND: "An earlier checkpoint was loaded; a new generation starts there, the old branch stays readable.",
     Outcome.RESUMED: "The run continues from its newest checkpoint.",
     Outcome.WRITE_FAILED: "The trace could not be written; rows are kept in memory and tried again.",
+    Outcome.FAILED: "An observation failed, so an update was missed; the window restarts.",
     Outcome.WINDOW_NOT_FULL: "Fewer updates than the window needs have been seen since the last restart.",
     Outcome.HORIZON_TOO_SHORT: "The recorded horizon is shorter than this window, stride and lag need.",
     Outcome.HISTORY_TOO_SHORT: "Fewer updates than this lag needs have been seen since the last restart.",

@@ -9,31 +9,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows
+from spectral_edge.measure import WindowOptions, Windows, grams, group_rows, known_memory
 from spectral_edge.records import EdgeReading, UpdateRow
 
 Array = NDArray[np.float64]
 
 
-_INTERVALS = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0)
-"""Intervals, in steps, to the nearest of which that of an irregular schedule is rounded for the null's memory."""
-
-
 class LiveWindow:
-    """Remembers as many lag rows as the horizon has lags.
+    """Remembers as many lag rows as a reading reaches back: two windows, or the horizon if that is shorter.
 
     Args:
-        options: how windows are measured; a memory of None is worked out from `momentum` and the observed steps.
+        options: how windows are measured, but for their memory.
         horizon: number L of lags.
         momentum: the optimizer's, or None where unknown.
+        every: the interval between observations, or None where it varies.
     """
 
-    def __init__(self, options: WindowOptions, *, horizon: int, momentum: float | None) -> None:
+    def __init__(self, options: WindowOptions, *, horizon: int, momentum: float | None, every: int | None) -> None:
         self._options = options
-        self._horizon = horizon
+        self._every = every
+        self._size = min(2 * options.window, horizon)
         self._momentum = momentum
         self._steps: list[int] = []
-        self._rows = np.full((1, horizon, horizon), np.nan)
+        self._rows = np.full((1, self._size, self._size), np.nan)
 
     @property
     def newest_step(self) -> int:
@@ -53,18 +51,20 @@ class LiveWindow:
             groups: which entries make up each group.
         """
         if len(self._rows) != 1 + len(groups):
-            self._rows = np.full((1 + len(groups), self._horizon, self._horizon), np.nan)
+            fresh = np.full((len(groups), self._size, self._size), np.nan)
+            self._rows = np.concatenate([self._rows[:1], fresh])
         self._rows = np.roll(self._rows, -1, axis=-2)
-        self._rows[0, -1] = group_rows(row.lags, range(len(row.lags)))
+        lags = row.lags[:, : self._size]
+        self._rows[0, -1] = group_rows(lags, range(len(lags)))
         for index, members in enumerate(groups, start=1):
-            self._rows[index, -1] = group_rows(row.lags, members)
-        self._steps = [*self._steps[-self._options.window :], row.step]
+            self._rows[index, -1] = group_rows(lags, members)
+        self._steps = [*self._steps, row.step][-self._options.window :]
 
     def reading(self, row: UpdateRow, names: Sequence[str]) -> EdgeReading:
         """The reading of the window that ends with `row`, with one for each named group."""
-        size = min(2 * self._options.window, self._horizon)
-        blocks = grams(self._rows, np.array([self._horizon - 1]), size=size)[:, 0]
-        options = replace(self._options, memory=self._options.memory or self._observed_memory())
+        blocks = grams(self._rows, np.array([self._size - 1]), size=self._size)[:, 0]
+        memory = known_memory(self._momentum, np.array(self._steps), every=self._every)
+        options = replace(self._options, memory=memory)
         rate = np.full(len(blocks), row.metadata.get("learning_rate", np.nan))
         error = np.full(len(blocks), row.metadata["sketch_error"])
         whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=error[:1])
@@ -77,17 +77,12 @@ class LiveWindow:
         """Everything, as tensors and numbers."""
         return {"rows": torch.from_numpy(self._rows.copy()), "steps": list(self._steps)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any], *, same_groups: bool) -> None:
+        """The inverse of `state_dict`; rows of other groups than now are dropped and fill again."""
         self._rows = state["rows"].numpy().copy()
+        if not same_groups:
+            self._rows = self._rows[:1]
         self._steps = list(state["steps"])
-
-    def _observed_memory(self) -> Memory | None:
-        if self._momentum is None or len(self._steps) < 2:
-            return None
-        typical = float(np.median(np.diff(self._steps)))
-        # A table for each new median would be drawn inside the training loop; these are shipped.
-        return Memory(self._momentum, min(_INTERVALS, key=lambda known: abs(np.log(known / typical))))
 
 
 class _LazyGroups(Mapping[str, EdgeReading]):

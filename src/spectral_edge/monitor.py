@@ -1,6 +1,7 @@
 """Watch a live run: observe the parameters between steps, record lag rows, give readings."""
 
 import functools
+import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,10 @@ from torch import Tensor, nn
 from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.live import LiveWindow
-from spectral_edge.measure import Memory, WindowOptions, prepare_band
+from spectral_edge.measure import WindowOptions, known_memory, prepare_band
 from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
-from spectral_edge.recording import Recorder, RecorderOptions, run_metadata
+from spectral_edge.recording import HALF, Recorder, RecorderOptions, run_metadata
 from spectral_edge.records import EdgeReading, UpdateRow
-from spectral_edge.trace import read_folder, read_memory
 
 Array = NDArray[np.float64]
 Vector = Mapping[str, Tensor | None] | Sequence[Tensor | None] | str
@@ -35,12 +35,16 @@ def _never_raises(
     method: Callable[Concatenate["Monitor", P], R],
 ) -> Callable[Concatenate["Monitor", P], R | None]:
     """Turns an exception inside the training loop into one warning; the run goes on unwatched at that point."""
+    signature = inspect.signature(method)
 
     @functools.wraps(method)
     def guarded(monitor: "Monitor", *args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return method(monitor, *args, **kwargs)
         except Exception as error:
+            if isinstance(error, TypeError):
+                signature.bind(monitor, *args, **kwargs)  # a misspelt argument is said at once, as Python does
+            monitor.failed = monitor.failed or method.__name__ == "step"
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
             text = f"Monitor.{method.__name__} failed and was left out: {error} ({place})"
@@ -99,8 +103,16 @@ class Monitor:
     ) -> None:
         if engine not in ("auto", "exact"):
             raise InputError("engine", expected="auto | exact", found=repr(engine), remedy="leave it at auto")
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise InputError(
+                "optimizer",
+                expected="a torch optimizer",
+                found=type(optimizer).__name__,
+                remedy="call Monitor(model, optimizer)",
+            )
         self._optimizer = optimizer
         self._schedule = Schedule(every)
+        measured = WindowOptions(window, k_star, null)
         horizon = 2 * window if horizon is None else horizon
         if window > horizon:
             raise InputError(
@@ -110,9 +122,7 @@ class Monitor:
                 remedy="use a smaller window or a longer horizon",
             )
         momentum, interval = optimizer_facts(optimizer).get("momentum"), self._schedule.interval
-        memory = None if momentum is None or interval is None else Memory(momentum, float(interval))
         self._width = window
-        self._window = LiveWindow(WindowOptions(window, k_star, null, memory), horizon=horizon, momentum=momentum)
         described = {
             "window": window,
             "every": interval,
@@ -133,6 +143,8 @@ class Monitor:
         self._source = as_source(model)
         with torch.no_grad():
             self._recorder = Recorder(self._source, options)
+        self._window = LiveWindow(measured, horizon=horizon, momentum=momentum, every=interval)
+        memory = known_memory(momentum, np.empty(0), every=interval)
         if null == "band" and memory is not None:
             prepare_band(window, memory)
         self._calls = 0
@@ -143,6 +155,8 @@ class Monitor:
         self._clip: Tensor | None = None
         self._pending: dict[str, list[Tensor]] = {}
         self._said_rounding = False
+        self._said_values = False
+        self.failed = False
 
     # the training loop's calls ------------------------------------------------------------------------------------
 
@@ -163,7 +177,7 @@ class Monitor:
 
         Args:
             loss: training loss, logged with the row.
-            step: the step's number; by default calls are counted.
+            step: the step's number; by default calls are counted. The same number again counts as the same step.
             tokens: tokens or examples seen so far.
             data_position: position in the data stream.
             clip_factor: by how much the gradient was clipped in this step, 1 for not at all; or give the next two.
@@ -173,12 +187,17 @@ class Monitor:
         Returns:
             A reading on observation steps with a full window, else None.
         """
-        self._calls += 1
         label = self._step + 1 if step is None else int(step)
         self._note_clip(clip_factor, grad_norm, max_grad_norm)
-        if label <= self._step and self._calls > 1:
+        if self._calls and label == self._step:
+            return None  # the same step again, as in gradient accumulation
+        if self._calls and label < self._step:
             self._turn_back(label)
+        self._calls += 1
         self._step = label
+        if self.failed:
+            self.failed = False
+            self._restart(Outcome.FAILED)
         if not self._schedule.due(self._calls if self._schedule.interval else label):
             return None
         return self._observe(loss, tokens, data_position)
@@ -239,11 +258,7 @@ class Monitor:
     @property
     def trace(self) -> Trace:
         """Everything recorded so far."""
-        recorder = self._recorder
-        recorder.segment.sync()
-        folder = recorder.writer.folder
-        chain = read_memory(recorder.writer.segments) if folder is None else read_folder(folder)
-        return Trace(chain)
+        return Trace(self._recorder.segments())
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs so that a resumed run gives the same readings: numbers, names and tensors only."""
@@ -269,10 +284,18 @@ class Monitor:
         Raises:
             InputError: if the state belongs to other parameters or another horizon.
         """
+        if not isinstance(state, Mapping) or "recorder" not in state:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                "monitor state",
+                expected="what Monitor.state_dict() returned",
+                found=type(state).__name__ if not isinstance(state, Mapping) else f"entries {list(state)[:3]}",  # pyright: ignore[reportUnnecessaryIsInstance]
+                remedy="pass the monitor's part of the checkpoint",
+            )
         outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
         self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
         self._clock, self._clips = state["clock"], list(state["clips"])
-        self._window.load_state_dict(state["window"])
+        groups = {name: list(members) for name, members in self._recorder.inventory.groups.items()}
+        self._window.load_state_dict(state["window"], same_groups=groups == state["recorder"]["groups"])
         self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
         return outcome
 
@@ -300,7 +323,7 @@ class Monitor:
             metadata["clip_factor"] = float(np.mean(finite)) if finite else np.nan
         for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
             if value is not None:
-                metadata[name] = float(value)
+                metadata[name] = self._number(name, value)
         clock = self._optimizer_clock()
         stepped = None if clock is None or self._clock is None else clock > self._clock
         outcome, row = self._recorder.observe(self._source, self._step, metadata, stepped=stepped)
@@ -354,6 +377,16 @@ class Monitor:
             )
         return [torch.zeros_like(w) if p is None else p for w, p in zip(watched, pieces, strict=True)]
 
+    def _number(self, name: str, value: float | Tensor) -> float:
+        """A value of the row as a number; NaN, and one warning, where it is none."""
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if not self._said_values:
+                self._said_values = True
+                warn(f"step {self._step}: {name} is not a number and was left out ({error})")
+            return float("nan")
+
     def _note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
         if factor is not None:
             self._clips.append(factor)
@@ -366,12 +399,16 @@ class Monitor:
     def _turn_back(self, label: int) -> None:
         """A step number that does not increase: the run went back without telling the monitor."""
         self._recorder.branch()
-        self._recorder.restart(self._source, label, Outcome.REWOUND, Outcome.REWOUND.sentence)
+        self._step = label
+        self._restart(Outcome.REWOUND)
+
+    def _restart(self, outcome: Outcome) -> None:
+        self._recorder.restart(self._source, self._step, outcome, outcome.sentence)
         self._pending = {}
         self._window.clear()
 
     def _say_rounding(self, row: UpdateRow) -> None:
-        half = any(tensor.dtype in ("bfloat16", "float16") for tensor in self._recorder.inventory.tensors)
+        half = any(tensor.dtype in HALF for tensor in self._recorder.inventory.tensors)
         fraction = row.metadata["moved_fraction"]
         if half and fraction < MOST_MUST_MOVE and not self._said_rounding:
             self._said_rounding = True

@@ -17,9 +17,21 @@ from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.measure import group_rows
 from spectral_edge.observe import ExactRing, ParameterSource, Push, Selection
 from spectral_edge.records import Inventory, Note, UpdateRow
-from spectral_edge.trace import Position, SegmentHeader, SegmentWriter, TraceWriter, generations, position_on_disk
+from spectral_edge.trace import (
+    Position,
+    Segment,
+    SegmentHeader,
+    SegmentWriter,
+    TraceWriter,
+    generations,
+    position_on_disk,
+    read_folder,
+    read_memory,
+)
 
 Array = NDArray[np.float64]
+
+_COUNTS = ("rows", "probes", "products", "log")
 
 REST = "(rest)"
 """The group of what no named group holds, in traces that store groups."""
@@ -51,15 +63,23 @@ class RecorderOptions:
     metadata: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if self.horizon < 2:
+        if type(self.horizon) is not int or self.horizon < 2:
             raise InputError(
                 "horizon",
                 expected="at least 2 updates",
-                found=str(self.horizon),
+                found=repr(self.horizon),
                 remedy="leave it at its default of twice the window",
+            )
+        if self.ring_dtype is not None and not isinstance(self.ring_dtype, torch.dtype):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                "ring_dtype", expected="a torch dtype", found=repr(self.ring_dtype), remedy="torch.bfloat16"
             )
         if self.store not in ("tensors", "groups"):
             raise InputError("store", expected="tensors | groups", found=repr(self.store), remedy="leave it at tensors")
+
+
+HALF = ("bfloat16", "float16")
+"""Dtypes in which ordinary updates round away."""
 
 
 class Recorder:
@@ -76,6 +96,7 @@ class Recorder:
         self._segment: SegmentWriter | None = None
         self._parent: Position | None = None
         self._generation: int | None = None
+        self._said_broken = self._said_unmoved = False
         self._begin(source)
 
     # what is watched ---------------------------------------------------------------------------------------------
@@ -86,9 +107,18 @@ class Recorder:
         grouped = self.options.store == "groups"
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
         self._members = tuple(self.inventory.groups.values()) if grouped else None
-        self.ring = ExactRing(
-            tensors, self.options.horizon, dtype=self.options.ring_dtype, device=self.options.ring_device
-        )
+        try:
+            self.ring = ExactRing(
+                tensors, self.options.horizon, dtype=self.options.ring_dtype, device=self.options.ring_device
+            )
+        except (RuntimeError, MemoryError) as error:
+            needed = (1 + self.options.horizon) * self.inventory.watched * 4 / 2**30
+            raise InputError(
+                "ring of updates",
+                expected=f"a device with room for about {needed:.1f} GiB",
+                found=str(error).splitlines()[0][:100],
+                remedy="use a shorter horizon, ring_dtype=torch.bfloat16, ring_device='cpu' or select fewer parameters",
+            ) from error
 
     def group_members(self, group: str) -> tuple[int, ...]:
         """Indices among the stored entries that make up a named group."""
@@ -131,21 +161,36 @@ class Recorder:
         if inventory.tensors is not self.inventory.tensors and inventory.tensors != self.inventory.tensors:
             self._change(source, step)
             return Outcome.PARAMETERS_CHANGED, None
-        was_broken = self.ring.filled == 0 and not self.ring.ready
+        was_ready = self.ring.ready
         push = self.ring.push(tensors)
         if not push.finite:
-            if not was_broken:
+            if not self._said_broken:
+                self._said_broken = True
                 self.note(step, Outcome.NON_FINITE, self._broken(tensors), aloud=aloud)
             return Outcome.NON_FINITE, None
-        if was_broken:
+        self._said_broken = False
+        if not was_ready:  # this snapshot is the new baseline
             return Outcome.NON_FINITE, None
         if not push.moved:
-            outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
-            self.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
-            return outcome, None
+            return self._unmoved(step, stepped, aloud=aloud), None
         row = UpdateRow(step, time.time(), self.by_entry(push.lags), {**metadata, **self._measured(push)})
         self.segment.add_row(row)
         return Outcome.OK, row
+
+    def _unmoved(self, step: int, stepped: bool | None, *, aloud: bool) -> Outcome:
+        """No watched parameter moved: skipped if the optimizer did not step, rounded away if it did."""
+        half = any(tensor.dtype in HALF for tensor in self.inventory.tensors)
+        if stepped is None and half and not self._said_unmoved:
+            self._said_unmoved = True
+            message = (
+                "No watched half-precision parameter moved, and the optimizer keeps no step count: either it did "
+                "not step, or its updates round away; watch float32 master weights."
+            )
+            self.note(step, Outcome.ROUNDED_AWAY, message, aloud=aloud)
+            return Outcome.ROUNDED_AWAY
+        outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
+        self.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
+        return outcome
 
     def restart(self, source: ParameterSource, step: int, outcome: Outcome, message: str) -> None:
         """Empties the window and takes the present parameters as the new baseline."""
@@ -207,9 +252,9 @@ class Recorder:
             try:
                 self._segment = self.writer.open(header)
             except OSError as error:
-                warn(f"{Outcome.WRITE_FAILED.sentence} ({error})")
+                warn(f"No further segment of the trace can be written ({error}); it is kept in memory from here on.")
                 self.writer = TraceWriter(None)
-                self._segment = self.writer.open(header)
+                self._segment = self.writer.open(replace(header, parent=None))
         return self._segment
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,6 +263,7 @@ class Recorder:
         position = self.segment.position
         return {
             "names": [tensor.name for tensor in self.inventory.tensors],
+            "groups": {name: list(members) for name, members in self.inventory.groups.items()},
             "ring": self.ring.state_dict(),
             "position": {name: getattr(position, name) for name in position.__slots__},
             "generation": self._generation,
@@ -243,37 +289,38 @@ class Recorder:
             )
         self.ring.load_state_dict(state["ring"])
         saved = Position(**state["position"])
-        reached, newest = self._reached(saved)
         if self._segment is not None:
             self._segment.sync()
-        self._segment = None
-        self._generation = state["generation"]
-        if reached is None:
-            self._parent, self._generation = None, self._newest_generation() + 1
-            outcome, message = Outcome.RESUMED, "The trace before this checkpoint is not in this folder."
-        else:
-            short = any(getattr(reached, name) < getattr(saved, name) for name in saved.__slots__)
-            self._parent = reached if short else saved
-            if newest and reached == self._parent:
-                outcome, message = Outcome.RESUMED, Outcome.RESUMED.sentence
-            else:
-                self._generation = self._newest_generation() + 1
-                outcome, message = Outcome.REWOUND, Outcome.REWOUND.sentence
-            if short:
-                message += " Records that the checkpoint counted are missing."
-        self.note(step, outcome, message, aloud=outcome is Outcome.REWOUND or "missing" in message)
-        return outcome
+        reached, newest = self._reached(saved)
+        self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
+        if reached is None or any(getattr(reached, name) < getattr(saved, name) for name in _COUNTS):
+            # Rows that do not follow what is there must not be chained to it: offline windows would mix the two.
+            message = "The records before this checkpoint are not in this trace; it starts anew here."
+            self.note(step, Outcome.RESUMED, message, aloud=self.writer.folder is not None)
+            return Outcome.RESUMED
+        self._parent = saved
+        if newest and reached == saved:
+            self._generation = state["generation"]
+            self.note(step, Outcome.RESUMED, Outcome.RESUMED.sentence)
+            return Outcome.RESUMED
+        self.note(step, Outcome.REWOUND, Outcome.REWOUND.sentence, aloud=True)
+        return Outcome.REWOUND
+
+    def segments(self) -> list[Segment]:
+        """Everything recorded so far, as a reader sees it."""
+        self.segment.sync()
+        if self.writer.folder is None:
+            return read_memory(self.writer.segments)
+        return read_folder(self.writer.folder, generation=self._generation)
 
     def _reached(self, saved: Position) -> tuple[Position | None, bool]:
-        """How far the saved segment reaches now, and whether it is the newest."""
-        if self.writer.folder is None:
-            segments = self.writer.segments
-            if saved.segment >= len(segments):
-                return None, False
-            return segments[saved.segment].position, saved.segment == len(segments) - 1
-        reached = position_on_disk(self.writer.folder, saved)
-        numbers = [int(path.name.removeprefix("segment-")) for path in self.writer.folder.glob("segment-*")]
-        return reached, reached is not None and saved.segment == max(numbers)
+        """How far the saved segment reaches now, and whether it is the newest; None if it is not here."""
+        if self.writer.folder is not None:
+            return position_on_disk(self.writer.folder, saved)
+        segments = self.writer.segments
+        if saved.segment >= len(segments) or segments[saved.segment].header.identity != saved.identity:
+            return None, False
+        return segments[saved.segment].position, saved.segment == len(segments) - 1
 
     def _newest_generation(self) -> int:
         known = [segment.header.generation for segment in self.writer.segments]

@@ -151,7 +151,7 @@ _Position = _Field[int]
 _Vector = _Field[Array]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EdgeReading:
     """The spectral edge at one observation: every quantity of `spectral_edge.quantities` as an attribute.
 
@@ -200,9 +200,18 @@ class EdgeReading:
 
     def reason(self, name: str) -> Outcome:
         """Why a quantity is undefined, or with what reservation it is given; `Outcome.OK` otherwise."""
+        if name not in QUANTITIES and name not in ROW_METADATA:
+            return self[name]  # which says that there is no such quantity
         if name in ROW_METADATA:
             return Outcome.OK if self[name] is not None else Outcome.NOT_RECORDED
         return Outcome(int(self.columns[name].outcomes[self.index]))
+
+    def __repr__(self) -> str:
+        shown = [f"step={self.step}"]
+        for name in (f"k_star_{self.k_star}", "gap_ratio", "coherence", "update_norm"):
+            value = self[name]
+            shown.append(f"{name}={value:.4g}" if value is not None else f"{name}=None")
+        return f"EdgeReading({', '.join(shown)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Step, metadata and every quantity as plain numbers, lists and None."""

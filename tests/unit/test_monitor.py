@@ -3,6 +3,7 @@
 import copy
 import itertools
 import os
+import shutil
 import warnings
 
 import numpy as np
@@ -98,9 +99,7 @@ def test_streaming_and_offline_agree_bit_for_bit(tmp_path):
         for index, reading in enumerate(live):
             mine = reading if group is None else reading.groups[group]
             for name in se.QUANTITIES:
-                if name == "regime":
-                    continue
-                value = np.asarray(np.nan if mine[name] is None else mine[name], dtype=float)
+                value = mine.columns[name].values[mine.index]
                 np.testing.assert_array_equal(
                     np.broadcast_to(value, series[name][index].shape), series[name][index], name
                 )
@@ -462,8 +461,222 @@ def test_log_keys_follow_the_chosen_convention():
 
 
 def test_an_irregular_schedule_never_draws_a_table_in_the_loop():
-    from spectral_edge.live import _INTERVALS
-    from spectral_edge.measure.nulls import Memory
+    from spectral_edge.measure.nulls.memory import SHIPPED_INTERVALS, Memory, known_memory
     from spectral_edge.measure.nulls.table import _shipped, key
 
-    assert all(_shipped(key(10, Memory(0.9, interval))) is not None for interval in _INTERVALS)
+    assert all(_shipped(key(10, Memory(0.9, interval))) is not None for interval in SHIPPED_INTERVALS)
+    assert known_memory(0.9, np.array([0, 7, 14, 20]), every=None) == Memory(0.9, 5.0)
+    assert known_memory(0.9, np.array([0, 7, 14]), every=7, stride=2) == Memory(0.9, 14)
+    assert known_memory(None, np.array([0, 7]), every=7) is None
+
+
+@pytest.mark.parametrize("window", [10, 17])
+def test_long_windows_of_many_groups_agree_bit_for_bit_with_the_trace(window):
+    """Sums over more than eight entries depend on the order in memory, which must be one for live and recorded rows."""
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(7)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=window, every=lambda step: step % 5 != 3)
+    for seed in range(3 * window):
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        reading = monitor.step()
+    trace = monitor.trace
+    for group in (None, *trace.groups):
+        series, mine = trace.edge(window, group=group), reading if group is None else reading.groups[group]
+        for name in se.QUANTITIES:
+            value = mine.columns[name].values[mine.index]
+            np.testing.assert_array_equal(value, series[name][-1], err_msg=f"{name} of {group}")
+
+
+def test_the_same_step_number_again_is_the_same_step():
+    """Gradient accumulation: step() is called for every micro-batch with the optimizer's step number."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1)
+    for call in range(12):
+        if call % 3 == 0:
+            train(model, optimizer, 1, seed=call)
+        monitor.step(step=call // 3 + 1)
+    assert monitor.trace.steps.tolist() == [1, 2, 3, 4]
+    assert monitor.trace.notes == []
+
+
+def test_parameters_broken_from_the_start_are_said_once():
+    model = network()
+    with torch.no_grad():
+        model[0].bias[0] = float("nan")
+    monitor = se.Monitor(model, window=2, every=1)
+    with pytest.warns(se.SpectralEdgeWarning, match=r"0\.bias is not finite"):
+        monitor.step()
+    assert monitor.step() is None
+    assert [note.outcome for note in monitor.trace.notes] == [Outcome.NON_FINITE]
+
+
+def test_rounding_away_is_said_without_a_step_count_too():
+    weight = nn.Parameter(torch.ones(100, dtype=torch.bfloat16))
+    optimizer = torch.optim.SGD([weight], lr=1e-6)
+    monitor = se.Monitor({"w": weight}, optimizer, window=2, every=1)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    with pytest.warns(se.SpectralEdgeWarning, match="either it did not step, or its updates round away"):
+        monitor.step()
+    assert monitor.step() is None
+
+
+def test_a_failed_observation_restarts_the_window(monkeypatch):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1)
+    train(model, optimizer, 3, monitor=monitor)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("device lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitor._recorder.ring, "push", fail)
+        with pytest.warns(se.SpectralEdgeWarning, match="device lost"):
+            train(model, optimizer, 1, monitor=monitor)
+    with pytest.warns(se.SpectralEdgeWarning, match="window restarts"):
+        train(model, optimizer, 1, monitor=monitor)
+    _, readings = train(model, optimizer, 3, monitor=monitor)
+    assert [r is not None for r in readings] == [False, True, True]
+    assert monitor.trace.steps.tolist() == [1, 2, 3, 6, 7, 8]
+    norms = np.sqrt(monitor.trace.lag_rows()[:, 0])
+    assert norms.max() < 3 * norms.min()  # no row is the sum of two updates
+    assert np.isnan(monitor.trace.lag_rows()[3, 1])
+
+
+def test_misspelt_arguments_are_said_at_once():
+    monitor = se.Monitor(network(), window=2, every=1)
+    with pytest.raises(TypeError, match="losses"):
+        monitor.step(losses=1.0)
+    with pytest.warns(se.SpectralEdgeWarning, match="loss is not a number"):
+        monitor.step(loss="high")
+
+
+def test_groups_in_another_order_than_the_tensors_keep_their_rows():
+    layer = nn.Linear(20, 20)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    groups = {"b": "bias", "w": "weight"}
+    stored = {
+        store: se.Monitor(layer, optimizer, window=2, every=1, groups=groups, store=store)
+        for store in ("groups", "tensors")
+    }
+    for _ in range(3):
+        layer(torch.randn(8, 20)).square().sum().backward()
+        optimizer.step()
+        readings = {store: monitor.step() for store, monitor in stored.items()}
+    for group in groups:
+        values = [readings[store].groups[group].update_norm for store in stored]
+        values += [monitor.trace.edge(2, group=group)["update_norm"][-1] for monitor in stored.values()]
+        assert values == pytest.approx([values[0]] * 4)
+
+
+def test_a_segment_that_cannot_be_opened_is_kept_in_memory(tmp_path):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1, out=tmp_path / "t")
+    train(model, optimizer, 3, monitor=monitor)
+    monitor.trace  # noqa: B018 - the segment is open
+    shutil.rmtree(tmp_path / "t")
+    model[0].requires_grad_(False)
+    with pytest.warns(se.SpectralEdgeWarning):
+        train(model, optimizer, 1, monitor=monitor)
+    train(model, optimizer, 3, monitor=monitor)
+    assert monitor.trace.steps.tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize("case", ["missing rows", "another run", "no folder"])
+def test_a_resume_is_never_chained_to_rows_that_do_not_precede_it(tmp_path, case):
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=3, every=1, out=tmp_path / "a")
+    train(model, optimizer, 8, monitor=monitor)
+    state = copy.deepcopy(monitor.state_dict())
+    monitor.close()
+    folder = tmp_path / ("a" if case == "missing rows" else "b")
+    if case == "missing rows":
+        rows = folder / "segment-000" / "rows.npy"
+        rows.write_bytes(rows.read_bytes()[: -2 * 8 * 6 * 6 - 500])
+    if case == "another run":
+        other = network(seed=5)
+        with se.Monitor(other, window=3, every=1, out=folder) as stranger:
+            train(other, torch.optim.SGD(other.parameters(), lr=0.1), 9, monitor=stranger)
+    resumed = se.Monitor(model, optimizer, window=3, every=1, out=folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", se.SpectralEdgeWarning)
+        resumed.load_state_dict(state)
+        _, readings = train(model, optimizer, 5, monitor=resumed, seed=2)
+        series = resumed.trace.edge(3)
+    assert all(reading is not None for reading in readings)
+    assert series.step.tolist() == [11, 12, 13]
+    for index, reading in enumerate(readings[2:]):
+        np.testing.assert_array_equal(series["sigma"][index], reading.sigma)
+
+
+def test_resuming_with_other_groups_starts_them_anew():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1, groups={"x": "0.*", "y": "3.*"})
+    train(model, optimizer, 4, monitor=monitor)
+    other = se.Monitor(model, optimizer, window=2, every=1, groups={"x": "3.*", "y": "0.*"})
+    other.load_state_dict(monitor.state_dict())
+    _, (first,) = train(model, optimizer, 1, monitor=other)
+    assert first.sigma is not None
+    assert first.groups["x"].sigma is None
+    _, (second,) = train(model, optimizer, 1, monitor=other)
+    np.testing.assert_allclose(second.groups["x"].sigma, other.trace.edge(2, group="3.*")["sigma"][-1])
+
+
+def test_two_monitors_on_one_folder_read_their_own(tmp_path):
+    models = [network(), nn.Linear(3, 4)]
+    monitors = []
+    for model in models:
+        monitor = se.Monitor(model, window=2, every=1, out=tmp_path / "t")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        monitor.step()
+        monitors.append(monitor)
+    for model, monitor in zip(models, monitors, strict=True):
+        assert monitor.trace.parameter_count == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"groups": ["weight"]}, {"ring_dtype": "float"}, {"ring_device": "xpu9"}, {"window": 10.0}, {"horizon": 10**7}],
+)
+def test_odd_arguments_are_refused_in_our_words(wrong):
+    with pytest.raises(se.InputError, match=r"expected .*, got .*; "):
+        se.Monitor(nn.Linear(200, 200), **wrong)
+
+
+def test_swapped_and_foreign_arguments_are_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(se.InputError, match="Monitor\\(model, optimizer\\)"):
+        se.Monitor(optimizer, model)
+    for state in ({}, None, model.state_dict()):
+        with pytest.raises(se.InputError, match=r"Monitor\.state_dict"):
+            se.Monitor(model).load_state_dict(state)
+
+
+def test_damaged_traces_are_named(tmp_path):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with se.Monitor(model, optimizer, window=2, every=1, out=tmp_path / "t") as monitor:
+        train(model, optimizer, 3, monitor=monitor)
+        monitor.log(a=1.0)
+        monitor.log(b=1.0)
+    segment = tmp_path / "t" / "segment-000"
+    (tmp_path / "t" / "segment-000 copy").mkdir()
+    log, header = (segment / "log.jsonl").read_text(), (segment / "segment.json").read_text()
+    (segment / "log.jsonl").write_text("{broken" + log)
+    with pytest.raises(se.TraceError, match=r"log\.jsonl.*remove that line"):
+        se.open_trace(tmp_path / "t")
+    (segment / "log.jsonl").write_text(log)
+    (segment / "segment.json").write_text(header.replace('"entries"', '"entrys"'))
+    with pytest.raises(se.TraceError, match="expected the entry entries"):
+        se.open_trace(tmp_path / "t")

@@ -2,7 +2,7 @@
 
 from spectral_edge.measure.decline import DECLINED, Decline, decline_null, decline_pub
 from spectral_edge.measure.gram import cosines, grams, group_rows, window_ends
-from spectral_edge.measure.nulls import NO_MEMORY, Memory, prepare_band
+from spectral_edge.measure.nulls import NO_MEMORY, Memory, known_memory, prepare_band
 from spectral_edge.measure.spectrum import Spectrum, spectrum
 from spectral_edge.measure.windows import NULLS, Column, WindowOptions, Windows
 
@@ -21,6 +21,7 @@ __all__ = [
     "decline_pub",
     "grams",
     "group_rows",
+    "known_memory",
     "prepare_band",
     "spectrum",
     "window_ends",

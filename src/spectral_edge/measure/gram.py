@@ -43,6 +43,8 @@ def grams(rows: Array, ends: NDArray[np.intp], *, size: int, stride: int = 1) ->
     lag = np.abs(position[:, None] - position[None, :])
     time = ends[:, None, None] - (span - 1) + newer
     blocks = np.where(time >= 0, rows[..., np.clip(time, 0, total - 1), lag], np.nan)
+    # Sums run in an order that depends on the layout; one layout for one group and for many keeps them identical.
+    blocks = np.ascontiguousarray(blocks)
     if stride == 1:
         return blocks
     split = blocks.reshape(*blocks.shape[:-2], size, stride, size, stride)

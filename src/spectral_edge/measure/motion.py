@@ -31,14 +31,11 @@ def mean_square_displacement(gram: Array) -> Array:
     width = gram.shape[-1]
     table = np.zeros((*gram.shape[:-2], width + 1, width + 1))
     table[..., 1:, 1:] = gram.cumsum(axis=-1).cumsum(axis=-2)
-    columns = [
-        np.mean(
-            [
-                table[..., i + k, i + k] - table[..., i, i + k] - table[..., i + k, i] + table[..., i, i]
-                for i in range(width - k + 1)
-            ],
-            axis=0,
-        )
-        for k in range(1, width + 1)
-    ]
+    columns: list[Array] = []
+    for k in range(1, width + 1):
+        squares = [
+            table[..., i + k, i + k] - table[..., i, i + k] - table[..., i + k, i] + table[..., i, i]
+            for i in range(width - k + 1)
+        ]
+        columns.append(np.stack(squares, axis=-1).mean(axis=-1))
     return np.stack(columns, axis=-1)

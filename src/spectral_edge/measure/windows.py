@@ -66,9 +66,9 @@ class WindowOptions:
     memory: Memory | None = None
 
     def __post_init__(self) -> None:
-        if self.window < 2:
+        if type(self.window) is not int or self.window < 2:
             raise InputError(
-                "window", expected="at least 2 updates", found=str(self.window), remedy="use a larger window"
+                "window", expected="at least 2 updates", found=repr(self.window), remedy="use a larger window"
             )
         for name, value, known in (("k_star", self.k_star, K_STAR_CONVENTIONS), ("null", self.null, NULLS)):
             if value not in known:
@@ -206,13 +206,19 @@ class Windows(Mapping[str, Column]):
         moving = _finite(cosine)
         dimension = regime.effective_dimension(np.where(moving[:, None, None], cosine, 0.0))
         plateau, forgetting = regime.thresholds(position, dimension, self._memory.matrix(2 * width))
-        outcome = _first(outcome, np.where(moving, 0, Outcome.ZERO_UPDATES))
+        undefined = np.where(np.isnan(lost), Outcome.RANK_DEFICIENT, 0)
+        outcome = _first(outcome, undefined, np.where(moving, 0, Outcome.ZERO_UPDATES))
         self._put("regime", (lost >= plateau).astype(np.float64) + (lost > forgetting), self._assume(outcome))
 
     def _measure_null(self) -> None:
         moving = self._unmoving == Outcome.OK
         whole = np.where(moving[:, None, None], self._cosine, np.eye(self.options.window))
         probability = coherence_p(whole, self._memory)
+        if self._memory.beta > 0:
+            # Whitening is exact on the updates as they are, if their scale is steady, and nearly so on their cosines
+            # whatever the scale; the larger of the two errs on neither account.
+            raw = np.where(moving[:, None, None], self._gram, np.eye(self.options.window))
+            probability = np.maximum(probability, coherence_p(raw, self._memory))
         self._put("coherence_p", probability, self._assume(self._unmoving))
         normalised = np.where(moving[:, None], cosine_ratios(whole), np.nan)
         self._put("cosine_ratios", normalised, self._unmoving)

@@ -25,7 +25,7 @@ class Shaped(Protocol):
 Selector = str | Sequence[str] | Callable[[str, Any], bool]
 """A glob over names, several globs, the preset "attention", or a predicate of name and tensor."""
 
-_WRAPPERS = re.compile(r"(^|(?<=\.))(module|_orig_mod)\.")
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod)\.)+|(?<=\.)_orig_mod\.")
 _ATTENTION = re.compile(r"(^|[._])(\w*attn\w*|\w*attention\w*|[qkvo]_proj|[qkv]_lin|c_attn)([._]|$)")
 
 
@@ -108,7 +108,8 @@ def matcher(selector: Selector) -> Callable[[str, Any], bool]:
     if selector == "attention":
         return is_attention
     patterns = [selector] if isinstance(selector, str) else list(selector)
-    return lambda name, _: any(fnmatchcase(name, pattern) for pattern in patterns)
+    # A name may hold brackets, which a pattern would take for a choice of characters.
+    return lambda name, _: any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def layer_of(name: str) -> str:
@@ -136,6 +137,13 @@ class Selection:
     """
 
     def __init__(self, select: Selector | None = None, groups: Mapping[str, Selector] | None = None) -> None:
+        if groups is not None and not isinstance(groups, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                "groups",
+                expected="a mapping from names to globs",
+                found=type(groups).__name__,
+                remedy='for instance groups={"mlp": "*mlp*"}',
+            )
         self.select = select
         self.groups = groups
         self._signature: list[tuple[str, torch.Size, torch.dtype]] = []

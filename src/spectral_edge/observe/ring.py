@@ -158,6 +158,14 @@ class ExactRing:
         Raises:
             InputError: if the shapes or dtypes differ.
         """
+        horizon = len(state["banks"][0]["rows"]) if state.get("banks") else 0
+        if horizon != self.horizon:
+            raise InputError(
+                "monitor state",
+                expected=f"horizon {self.horizon}",
+                found=f"horizon {horizon}",
+                remedy="construct the monitor with the horizon of the saved run; by default it is twice the window",
+            )
         ours = [(tuple(bank.rows.shape), bank.rows.dtype) for bank in self._banks]
         theirs = [(tuple(bank["rows"].shape), bank["rows"].dtype) for bank in state["banks"]]
         if ours != theirs:
@@ -264,7 +272,8 @@ class _Bank:
 
     def norm_square(self) -> float:
         """Squared norm of the last snapshot, in its own dtype's accumulation unless that overflows."""
-        norm = float(torch.linalg.vector_norm(self.previous))
+        wide = None if self.previous.element_size() >= 4 else torch.float32
+        norm = float(torch.linalg.vector_norm(self.previous, dtype=wide))
         if not np.isfinite(norm) and bool(torch.isfinite(self.previous).all()):
             norm = float(torch.linalg.vector_norm(self.previous.double()))
         return norm**2

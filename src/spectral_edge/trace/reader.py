@@ -1,8 +1,9 @@
 """The lazy reader: the chain of segments behind one generation of a trace, on disk or still in memory."""
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from spectral_edge.trace.schema import (
 from spectral_edge.trace.writer import Position, SegmentWriter, segment_folder
 
 Array = NDArray[np.float64]
+
+_REQUIRED = ("identity", "generation", "parent", "horizon", "entries", "row_metadata", "inventory", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Segment:
 
     def members(self, indices: tuple[int, ...]) -> tuple[int, ...] | None:
         """Positions among `entries` that make up these tensors, or None if entries are groups and do not."""
-        if len(self.entries) == len(self.inventory.tensors):
+        if self.entries == tuple(tensor.name for tensor in self.inventory.tensors):
             return indices
         found = [
             position for position, name in enumerate(self.entries) if set(self.inventory.groups[name]) <= set(indices)
@@ -90,17 +93,14 @@ def read_folder(folder: Path, *, generation: int | None = None) -> list[Segment]
             remedy="check the path; a trace is what Monitor(out=...) writes",
         )
     _check_version(folder, _load_json(header))
-    headers: dict[int, dict[str, Any]] = {}
-    for place in sorted(folder.glob("segment-*")):
-        if (place / "segment.json").is_file():
-            headers[int(place.name.removeprefix("segment-"))] = _load_json(place / "segment.json")
+    headers = _headers(folder)
     available = sorted({plain["generation"] for plain in headers.values()})
     wanted = available[-1] if generation is None and available else generation
     tips = [number for number, plain in headers.items() if plain["generation"] == wanted]
     if not tips:
         raise TraceError(
             str(folder),
-            expected=f"generation {wanted}",
+            expected=f"generation {wanted}" if generation is not None else "at least one segment",
             found=f"generations {available}",
             remedy="choose one that exists, or observe at least once",
         )
@@ -109,9 +109,14 @@ def read_folder(folder: Path, *, generation: int | None = None) -> list[Segment]
     while True:
         segment = _read_segment(folder, number, headers[number], limit)
         chain.append(segment)
-        if segment.parent is None:
+        limit = segment.parent
+        if limit is None:
             return chain[::-1]
-        number, limit = segment.parent.segment, segment.parent
+        known = headers.get(limit.segment, {}).get("identity") == limit.identity
+        if not known or limit.segment >= number:
+            warn(f"{segment_folder(folder, number).name} continues a segment that is not in this folder")
+            return chain[::-1]
+        number = limit.segment
 
 
 def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
@@ -121,50 +126,68 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
     while writers:
         writer = writers[number]
         header = writer.header
-        log = [json.loads(line) for line in writer.log.content().splitlines()]
-        segment = Segment(
-            number,
-            header.generation,
-            header.inventory,
-            header.entries,
-            header.horizon,
-            dict(header.metadata),
-            header.parent,
-            writer.rows.records(),
-            writer.probes.records(),
-            writer.products.records(),
-            log,
-        )
-        if limit is not None:
-            kept = writer.log.content()[: limit.log].splitlines()
-            segment = replace(
-                segment,
-                rows=segment.rows[: limit.rows],
-                probes=segment.probes[: limit.probes],
-                products=segment.products[: limit.products],
-                log=[json.loads(line) for line in kept],
+        until = limit or writer.position
+        lines = writer.log.content()[: until.log].splitlines()
+        chain.append(
+            Segment(
+                number,
+                header.generation,
+                header.inventory,
+                header.entries,
+                header.horizon,
+                dict(header.metadata),
+                header.parent,
+                writer.rows.records()[: until.rows],
+                writer.probes.records()[: until.probes],
+                writer.products.records()[: until.products],
+                [json.loads(line) for line in lines],
             )
-        chain.append(segment)
-        if segment.parent is None:
+        )
+        limit = header.parent
+        if limit is None or limit.segment >= number:
             break
-        number, limit = segment.parent.segment, segment.parent
+        number = limit.segment
     return chain[::-1]
 
 
 def generations(folder: Path) -> list[int]:
     """The generations that a trace folder holds."""
-    found = {_load_json(path)["generation"] for path in folder.glob("segment-*/segment.json")}
-    return sorted(found)
+    return sorted({plain["generation"] for plain in _headers(folder).values()})
 
 
-def position_on_disk(folder: Path, position: Position) -> Position | None:
-    """How far the segment of a position reaches on disk now; None if it is not there."""
-    place = segment_folder(folder, position.segment)
-    if not (place / "segment.json").is_file():
-        return None
-    segment = _read_segment(folder, position.segment, _load_json(place / "segment.json"), None)
-    size = (place / LOG).stat().st_size if (place / LOG).exists() else 0
-    return Position(position.segment, len(segment.rows), len(segment.probes), len(segment.products), size)
+def position_on_disk(folder: Path, position: Position) -> tuple[Position | None, bool]:
+    """How far the segment of a position reaches on disk now, and whether it is the newest.
+
+    Returns:
+        None if there is no such segment, or another run's of the same number.
+    """
+    headers = _headers(folder)
+    plain = headers.get(position.segment)
+    if plain is None or plain.get("identity") != position.identity:
+        return None, False
+    segment = _read_segment(folder, position.segment, plain, None)
+    log = segment_folder(folder, position.segment) / LOG
+    size = log.stat().st_size if log.exists() else 0
+    counts = len(segment.rows), len(segment.probes), len(segment.products), size
+    return Position(position.identity, position.segment, *counts), position.segment == max(headers)
+
+
+def _headers(folder: Path) -> dict[int, dict[str, Any]]:
+    """The headers of a folder's segments by number."""
+    found: dict[int, dict[str, Any]] = {}
+    for place in sorted(folder.glob("segment-*/segment.json")):
+        name = re.fullmatch(r"segment-(\d+)", place.parent.name)
+        if name is None:
+            continue
+        plain = _load_json(place)
+        _check_version(place.parent, plain)
+        missing = [key for key in _REQUIRED if key not in plain]
+        if missing:
+            raise TraceError(
+                str(place), expected=f"the entry {missing[0]}", found="none", remedy="restore it from a copy"
+            )
+        found[int(name[1])] = plain
+    return found
 
 
 def metrics(chain: list[Segment]) -> Iterator[tuple[int, dict[str, float]]]:
@@ -254,8 +277,17 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
         files[0],
         files[1],
         files[2],
-        [json.loads(line) for line in lines],
+        [_entry(line, place) for line in lines],
     )
+
+
+def _entry(line: bytes, place: Path) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise TraceError(
+            str(place / LOG), expected="one JSON object a line", found=repr(line[:40]), remedy="remove that line"
+        ) from error
 
 
 def _load_json(path: Path) -> dict[str, Any]:

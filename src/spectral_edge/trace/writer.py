@@ -3,8 +3,9 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Position:
     """How far a segment had grown: what a resumed run continues from.
 
     Attributes:
+        identity: the segment's random name, so that another run's segment of the same number is not mistaken for it.
         segment: number of the segment.
         rows: records in `rows.npy`.
         probes: records in `probes.npy`.
@@ -45,6 +47,7 @@ class Position:
         log: bytes in `log.jsonl`.
     """
 
+    identity: str
     segment: int
     rows: int
     probes: int
@@ -63,6 +66,7 @@ class SegmentHeader:
         metadata: everything else that a reader needs, plain JSON values.
         parent: where the segment continues another one, or None.
         generation: counts the rewinds and fresh starts in this folder.
+        identity: a random name.
     """
 
     inventory: Inventory
@@ -71,6 +75,12 @@ class SegmentHeader:
     metadata: Mapping[str, Any]
     parent: Position | None = None
     generation: int = 0
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def by_tensor(self) -> bool:
+        """Whether lag rows are stored for each tensor, not for each group."""
+        return self.entries == tuple(tensor.name for tensor in self.inventory.tensors)
 
     def to_json(self) -> dict[str, Any]:
         """The header as plain JSON values."""
@@ -78,6 +88,7 @@ class SegmentHeader:
         return {
             "format": FORMAT,
             "version": VERSION,
+            "identity": self.identity,
             "generation": self.generation,
             "parent": None if parent is None else {name: getattr(parent, name) for name in parent.__slots__},
             "horizon": self.horizon,
@@ -117,7 +128,9 @@ class SegmentWriter:
     @property
     def position(self) -> Position:
         """How far the segment has grown."""
-        return Position(self.number, self.rows.count, self.probes.count, self.products.count, self.log.end)
+        return Position(
+            self.header.identity, self.number, self.rows.count, self.probes.count, self.products.count, self.log.end
+        )
 
     def add_row(self, row: UpdateRow) -> None:
         """Appends one observed update."""

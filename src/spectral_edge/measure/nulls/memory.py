@@ -7,6 +7,7 @@ the window under test: a fit would absorb the very signal that is looked for.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,3 +126,29 @@ def whitened(cosines: NDArray[np.float64], memory: Memory) -> NDArray[np.float64
     if vanished.any():
         gram[vanished] = np.nan
     return normalised(gram)
+
+
+SHIPPED_INTERVALS = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0)
+"""Intervals for which band tables are shipped."""
+
+
+def known_memory(momentum: float | None, steps: NDArray[Any], *, every: float | None, stride: int = 1) -> Memory | None:
+    """The memory of a window from what is recorded of its optimizer and its steps.
+
+    Args:
+        momentum: the optimizer's, None where unknown.
+        steps: steps of the window's observations.
+        every: the interval that the monitor was given, None where it varied.
+        stride: observations that one row sums.
+
+    Returns:
+        The memory; None where momentum or interval are unknown. An interval that is not the given one is rounded to
+        one for which a table is shipped, so that an uneven schedule does not draw a table for each window.
+    """
+    typical = float(np.median(np.diff(steps))) if len(steps) > 1 else every
+    if momentum is None or typical is None:
+        return None
+    if typical == every:
+        return Memory(momentum, typical * stride)
+    distance = np.abs(np.log(np.array(SHIPPED_INTERVALS) / typical))
+    return Memory(momentum, SHIPPED_INTERVALS[int(np.argmin(distance))] * stride)
