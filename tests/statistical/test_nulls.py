@@ -71,7 +71,7 @@ def alarms(gram, memory=NO_MEMORY):
     ratios = cosine_ratios(cosines)
     reading = band(cosines, ratios, memory)
     outside = np.fmax.reduce(ratios, axis=-1) > reading.maximum
-    return float((coherence_p(cosines, memory) <= 0.01).mean()), float(outside.mean())
+    return float((coherence_p(gram, memory) <= 0.01).mean()), float(outside.mean())
 
 
 def at_most(rate, bound, count, errors=3.0):
@@ -305,6 +305,15 @@ def test_other_windows_hold_their_size(size, name):
     coherent, outside = alarms(grams(np.random.default_rng(11), 600, size, spectrum, memory=memory), memory)
     assert at_most(coherent, 0.03, 600)
     assert at_most(outside, 0.03, 600)
+
+
+@pytest.mark.parametrize("size", [10, 20])
+@pytest.mark.parametrize("memory", [Memory(0.9, 1.0), Memory(0.9, 10.0)], ids=["AR(.9)", "blocks of 10"])
+@pytest.mark.parametrize("exponent", [2, 3])
+def test_coherence_holds_its_size_on_steep_covariances_with_memory(size, memory, exponent):
+    """Whitened cosines alone alarm on up to 27 % of these windows."""
+    gram = grams(np.random.default_rng(15), 1000, size, law(exponent, 100), memory=memory)
+    assert at_most(float((coherence_p(gram, memory) <= 0.01).mean()), 0.015, 1000)
 
 
 def test_coherence_is_exact_at_every_level_without_memory():

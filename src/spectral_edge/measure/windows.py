@@ -213,12 +213,8 @@ class Windows(Mapping[str, Column]):
     def _measure_null(self) -> None:
         moving = self._unmoving == Outcome.OK
         whole = np.where(moving[:, None, None], self._cosine, np.eye(self.options.window))
-        probability = coherence_p(whole, self._memory)
-        if self._memory.beta > 0:
-            # Whitening is exact on the updates as they are, if their scale is steady, and nearly so on their cosines
-            # whatever the scale; the larger of the two errs on neither account.
-            raw = np.where(moving[:, None, None], self._gram, np.eye(self.options.window))
-            probability = np.maximum(probability, coherence_p(raw, self._memory))
+        raw = np.where(moving[:, None, None], self._gram, np.eye(self.options.window))
+        probability = coherence_p(raw, self._memory)
         self._put("coherence_p", probability, self._assume(self._unmoving))
         normalised = np.where(moving[:, None], cosine_ratios(whole), np.nan)
         self._put("cosine_ratios", normalised, self._unmoving)
