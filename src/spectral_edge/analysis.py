@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import InputError, MissingExtraError, Outcome, TraceError
-from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, known_memory, window_ends
+from spectral_edge.measure import (
+    Memory,
+    WindowOptions,
+    Windows,
+    grams,
+    group_rows,
+    known_memory,
+    sketch_error,
+    window_ends,
+)
 from spectral_edge.observe import Selector, layer_of, matcher
 from spectral_edge.quantities import QUANTITIES, ROW_METADATA
 from spectral_edge.records import Note, ProbeRow
@@ -304,6 +313,7 @@ class Trace:
             chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
         index = np.sort(np.concatenate([at for at, _ in chosen]))
         metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
+        metadata["sketch_error"] = np.concatenate([self._sketch_errors(segment, group) for segment in self.segments])
         parts: list[_Part] = []
         for at, width in chosen:
             for memory, some in self._by_memory(at, width, stride):
@@ -360,6 +370,15 @@ class Trace:
             )
         wide[:, : segment.horizon] = group_rows(np.asarray(segment.rows["lags"]), members)
         return wide
+
+    def _sketch_errors(self, segment: Segment, group: Selector | None) -> Array:
+        """Relative standard error of an isolated singular value from sketching, for every row of a segment [T]."""
+        errors = np.array(segment.metadata.get("engine", {}).get("errors", [0.0] * len(segment.entries)))
+        indices = self._indices(segment, group)
+        members = None if indices is None else segment.members(indices)
+        if members is None or not errors.any():
+            return np.zeros(len(segment.rows))
+        return sketch_error(np.asarray(segment.rows["lags"])[:, list(members), 0], errors[list(members)])
 
     def _indices(self, segment: Segment, group: Selector | None) -> tuple[int, ...] | None:
         inventory = segment.inventory

@@ -17,7 +17,16 @@ from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
-from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
+from spectral_edge.observe import (
+    CELLS,
+    ParameterSource,
+    Schedule,
+    Selection,
+    Selector,
+    as_source,
+    normalise,
+    optimizer_facts,
+)
 from spectral_edge.recording import HALF, Recorder, RecorderOptions, run_metadata
 from spectral_edge.records import EdgeReading, UpdateRow
 
@@ -70,7 +79,11 @@ class Monitor:
         out: folder of the trace; None keeps it in memory.
         select: which parameters: a glob, several, a predicate of name and tensor, or "attention"; all by default.
         groups: named groups of parameters by the same rules; one for each layer by default.
-        engine: "exact" keeps the updates themselves; "auto" chooses it.
+        engine: "exact" keeps the updates themselves, "sketch" some thousand sums of them with random signs; "auto" is
+            exact below sixteen parameters a cell.
+        cells: size of a sketch; a singular value is off by about 1 / sqrt(2 cells).
+        sketch_seed: of a sketch's signs; the model's own random state is never touched.
+        backend: of a sketch: "numba" (extra `fast`), "torch", or "auto", the faster one that is there.
         k_star: the convention that feeds gaps and adiabatic parameters.
         null: what `band_*` and `k_star_clear` compare with.
         store: record lag rows for each of "tensors", or only for "groups".
@@ -94,6 +107,9 @@ class Monitor:
         select: Selector | None = None,
         groups: Mapping[str, Selector] | None = None,
         engine: str = "auto",
+        cells: int = CELLS,
+        sketch_seed: int = 0,
+        backend: str = "auto",
         k_star: str = "raw",
         null: str = "band",
         store: str = "tensors",
@@ -101,8 +117,6 @@ class Monitor:
         ring_device: torch.device | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        if engine not in ("auto", "exact"):
-            raise InputError("engine", expected="auto | exact", found=repr(engine), remedy="leave it at auto")
         if optimizer is not None and not hasattr(optimizer, "param_groups"):
             raise InputError(
                 "optimizer",
@@ -139,6 +153,10 @@ class Monitor:
             ring_dtype,
             ring_device,
             {**run_metadata(metadata), "monitor": described},
+            engine,
+            cells,
+            sketch_seed,
+            backend,
         )
         self._source = as_source(model)
         with torch.no_grad():
@@ -239,14 +257,14 @@ class Monitor:
             return
         recorder = self._recorder
         for name, vector in vectors.items():
-            by_tensor = [piece.detach().reshape(-1).clone() for piece in self._by_tensor(vector)]
-            square = recorder.by_entry(recorder.ring.inner(by_tensor, by_tensor))
-            lags = recorder.by_entry(recorder.ring.products(by_tensor))
+            embedded = self._embed(vector)
+            square = recorder.by_entry(recorder.ring.inner(embedded, embedded))
+            lags = recorder.by_entry(recorder.ring.products(embedded))
             recorder.segment.add_probe(self._step, name, square, lags)
             for other, known in self._pending.items():
-                product = recorder.by_entry(recorder.ring.inner(by_tensor, known))
+                product = recorder.by_entry(recorder.ring.inner(embedded, known))
                 recorder.segment.add_product(self._step, name, other, product)
-            self._pending[name] = by_tensor
+            self._pending[name] = embedded
 
     @property
     def observed(self) -> bool:
@@ -340,7 +358,7 @@ class Monitor:
         self._window.add(row, [self._recorder.group_members(name) for name in groups])
         if self._recorder.ring.filled < self._width:
             return None
-        return self._window.reading(row, list(groups))
+        return self._window.reading(row, list(groups), self._recorder.sketch_errors(row))
 
     def _finish_probes(self) -> None:
         """Now that d_{t+1} exists, completes the probes of the observation before."""
@@ -350,9 +368,8 @@ class Monitor:
             recorder.segment.add_product(self._window.newest_step, name, None, product)
         self._pending = {}
 
-    def _by_tensor(self, vector: Vector) -> list[Tensor]:
-        watched = self._recorder.ring.parameters()
-        infos = self._recorder.inventory.tensors
+    def _embed(self, vector: Vector) -> list[Tensor]:
+        """A vector of parameter space as the engine keeps it."""
         if isinstance(vector, str):
             if vector != "parameters":
                 raise InputError(
@@ -361,7 +378,8 @@ class Monitor:
                     found=repr(vector),
                     remedy="pass a mapping from parameter names to tensors",
                 )
-            return watched
+            return self._recorder.ring.snapshot()
+        infos = self._recorder.inventory.tensors
         if isinstance(vector, Mapping):
             given = {normalise(name): tensor for name, tensor in vector.items()}
             pieces = [given.get(info.name) for info in infos]
@@ -375,7 +393,7 @@ class Monitor:
                 found=str(shapes[:5]),
                 remedy="pass a mapping from parameter names to tensors",
             )
-        return [torch.zeros_like(w) if p is None else p for w, p in zip(watched, pieces, strict=True)]
+        return self._recorder.ring.embed(pieces)
 
     def _number(self, name: str, value: float | Tensor) -> float:
         """A value of the row as a number; NaN, and one warning, where it is none."""
