@@ -2,43 +2,64 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 from cyclopts import App, CycloptsError, Parameter
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from spectral_edge import experiments
 from spectral_edge.errors import InputError, RunError, SpectralEdgeError
 
 app = App(
     name="spectral-edge",
     help="The spectrum of a network's recent parameter updates, watched, recorded and tested against its null.",
     help_format="markdown",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
 )
 
-Json = Annotated[bool, Parameter(name="--json", negative=())]
-Quiet = Annotated[bool, Parameter(negative=())]
+Json = Annotated[bool, Parameter(name="--json")]
+Size = Annotated[str, Parameter(help=f"Preset: {', '.join(experiments.SIZES)}.")]
+Operation = Annotated[str, Parameter(help=f"Arithmetic operation: {', '.join(experiments.OPERATIONS)}.")]
+Settings = Annotated[list[str] | None, Parameter(name="--set", help=experiments.settings_help())]
 
 _SCANNED = {
     "k_star_raw": "k*",
     "k_star_weighted": "k*(w)",
     "k_star_clear": "clear",
     "gap_ratio": "R",
+    "cosine_ratio_max": "R norm.",
     "band_max": "band",
     "g23": "",
     "g23_normalized": "g23/trG",
-    "coherence": "coherence",
+    "coherence": "coher.",
     "coherence_p": "p",
     "update_norm": "norm",
 }
 """What `scan` prints of each window, with its heading in the table; those without one stand in the JSON only."""
+
+_SHORT = ("g23_normalized", "coherence_p", "update_norm")
+"""Columns with three digits, so that the table fits 80 columns."""
+
+_LEGEND = (
+    "R: ratio at k*; k*(w): weighted; R norm.: largest ratio of the window with updates scaled to norm one, beside "
+    "the 99th percentile of noise (band); clear: its position if outside; coher.: mean cosine of updates; p: of the "
+    "whitened coherence under sign flips."
+)
+
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
@@ -47,80 +68,74 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        first = " ".join(str(error).split())
-        errors.print(f"error: {first} See: spectral-edge --help", markup=False)
-        sys.exit(EXIT_INPUT)
-    except SpectralEdgeError as error:
-        errors.print(f"error: {error}", markup=False)
-        sys.exit(EXIT_FAILED if isinstance(error, RunError) else EXIT_INPUT)
-    except BrokenPipeError:  # the reader of a pipe had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        errors.print("interrupted", markup=False)
-        sys.exit(EXIT_INTERRUPTED)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            try:
+                app(arguments, exit_on_error=False, print_error=False)
+            finally:
+                sys.stdout.flush()  # a reader that is gone shows here rather than at the end of the interpreter
+        except CycloptsError as error:
+            _fail(f"error: {' '.join(str(error).split())} See: spectral-edge --help", EXIT_INPUT)
+        except SpectralEdgeError as error:
+            _fail(f"error: {error}", EXIT_FAILED if isinstance(error, RunError) else EXIT_INPUT)
+        except BrokenPipeError:  # the reader of a pipe had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            _fail(f"error: {' '.join(str(error).split())}", EXIT_FAILED)
+        except KeyboardInterrupt:
+            _fail("interrupted", EXIT_INTERRUPTED)
 
 
 @app.command
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    size: str = "fast",
-    operation: str = "add",
+    size: Size = "fast",
+    operation: Operation = "add",
     seed: int = 42,
     steps: int | None = None,
     as_json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Train a transformer that groks and its control that does not, watched live, and write a report.
 
     Args:
         out: Folder of the runs and the report.
-        size: Preset of the arithmetic family: fast, middle, reference or slow.
-        operation: Arithmetic operation.
+        size: Preset.
+        operation: Operation.
         seed: Seed of split, weights and batches.
         steps: Optimizer steps; the preset's by default.
         as_json: Print one JSON object and nothing else.
         quiet: No progress, only the result.
     """
-    from spectral_edge import open_trace
-    from spectral_edge.demo import train_together
-    from spectral_edge.experiments import configure
-    from spectral_edge.report import headline, require_extras
+    from spectral_edge.demo import recorded, train_together, write_pair
+    from spectral_edge.report import require_extras
 
     require_extras()
     options: dict[str, Any] = {"operation": operation, "seed": seed}
     if steps is not None:
         options["steps"] = steps
-    config = configure("arithmetic", size=size, **options)
-    chosen = f" --steps {steps}" if steps is not None else ""
-    command = f"spectral-edge demo --out {out} --size {size} --operation {operation} --seed {seed}{chosen}"
+    config = _configured("arithmetic", {"size": size, **options})
+    typed = ["demo", "--out", str(out), "--size", size, "--operation", operation, "--seed", str(seed)]
+    typed += ["--steps", str(steps)] if steps is not None else []
+    command = shlex.join(["spectral-edge", *typed])
     console = Console(quiet=quiet or as_json, highlight=False)
-    console.print(f"{config.steps} steps of modular {operation}, with weight decay and without, one thread each.")
     try:
         results = train_together(
             {"run": config, "control": config.control()}, out, console=console, quiet=quiet or as_json, command=command
         )
+        page, sentences = write_pair(out, f"Grokking modular {operation}, and its control")
     except KeyboardInterrupt:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"Stopped. What was recorded is readable: {_program()} report {out / 'run'}\n"
-            f"Go on with: {command.replace('spectral-edge', _program(), 1)}",
-            markup=False,
-        )
-        sys.exit(EXIT_INTERRUPTED)
-    run, control = open_trace(out / "run"), open_trace(out / "control")
-    page = run.report(out / "report.html", control=control, title=f"Grokking modular {operation}, and its control")
-    sentences = headline(run, control)
+        readable = [out / name for name in ("run", "control") if recorded(out / name)]
+        lines = [f"Recorded so far: {_program()} report {shlex.quote(str(folder))}" for folder in readable]
+        again = f"Go on with: {_program()} {shlex.join(typed)}"
+        _fail("\n".join(["Stopped.", *lines, again]), EXIT_INTERRUPTED)
     pictures = sorted(out.glob("report-*.png"))
     if as_json:
         _print_json({"report": str(page), "pictures": [str(p) for p in pictures], "headline": sentences, **results})
         return
-    console.print()
-    for sentence in sentences:
-        console.print(sentence, markup=False)
+    console.print("\n" + "\n".join(sentences), markup=False)
     console.print(f"\nReport:   {page}", markup=False)
     console.print(f"Pictures: {out / 'report-*.png'} ({len(pictures)} files)", markup=False)
 
@@ -129,35 +144,39 @@ def demo(
 def run(
     family: str,
     *,
-    size: str = "fast",
+    size: Size = "fast",
     seed: int = 42,
     control: bool = False,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Settings = None,
+    threads: int = 1,
     out: Path | None = None,
     as_json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Train one run of a family, watched and recorded; a run that was interrupted goes on where it was.
 
     Args:
         family: Family of experiments: arithmetic.
-        size: Preset: fast, middle, reference or slow.
+        size: Preset.
         seed: Seed of split, weights and batches.
         control: Train the control, without weight decay.
-        set_: A setting as name=value; repeatable.
+        set_: A setting.
+        threads: Threads that torch uses on the CPU; numbers and speed differ with it, and the presets are for one.
         out: The run's folder; runs/FAMILY-SIZE-SEED by default.
         as_json: Print one JSON object and nothing else.
         quiet: No progress, only the result.
     """
-    from spectral_edge import experiments
+    import torch
 
-    settings: dict[str, Any] = {"size": size, "seed": seed, **_settings(set_ or [])}
-    config = experiments.configure(family, **settings)
-    config = config.control() if control else config
+    from spectral_edge.demo import recorded
+
+    _at_least("--threads", threads, 1)
+    config = _configured(family, {"size": size, "seed": seed}, set_ or (), control=control)
     folder = out or Path("runs") / f"{family}-{size}-{seed}{'-control' if control else ''}"
+    typed = ["run", family, "--size", size, "--seed", str(seed), "--threads", str(threads), "--out", str(folder)]
+    typed += [*(["--control"] if control else []), *(part for pair in set_ or [] for part in ("--set", pair))]
     console = Console(quiet=quiet or as_json, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or as_json or not console.is_terminal) as progress:
+    with Progress(*_COLUMNS, console=console, disable=quiet or as_json or not console.is_terminal) as progress:
         bar = progress.add_task(family, total=config.steps)
 
         def shown(state: experiments.Progress) -> None:
@@ -166,22 +185,21 @@ def run(
                 label = family if accuracy is None else f"{family}  test accuracy {accuracy:.3f}"
                 progress.update(bar, completed=state.step, description=label)
 
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
         try:
-            result = experiments.run(config, folder, on_progress=shown)
+            result = experiments.run(config, folder, on_progress=shown, command=shlex.join(["spectral-edge", *typed]))
         except KeyboardInterrupt:
             progress.stop()
-            Console(stderr=True, soft_wrap=True).print(
-                f"Stopped and saved. Go on with the same command; see it with: {_program()} report {folder}",
-                markup=False,
-                highlight=False,
-            )
-            sys.exit(EXIT_INTERRUPTED)
+            see = f"See it with: {_program()} report {shlex.quote(str(folder))}\n" if recorded(folder) else ""
+            _fail(f"Stopped.\n{see}Go on with: {_program()} {shlex.join(typed)}", EXIT_INTERRUPTED)
+        finally:
+            torch.set_num_threads(before)
     if as_json:
         _print_json({**asdict(result), "trace": str(folder / result.trace)})
         return
-    for name, step in result.grok.items():
-        console.print(f"{name}: {'never' if step is None else f'step {step}'}")
-    console.print(f"Recorded in {folder}; see it with: {_program()} report {folder}", markup=False)
+    console.print("\n".join(result.sentences), markup=False, soft_wrap=True)
+    console.print(f"Recorded in {folder}; see it with: {_program()} report {folder}", markup=False, soft_wrap=True)
 
 
 @app.command
@@ -195,22 +213,24 @@ def scan(
     select: str | None = None,
     momentum: float | None = None,
     k_star: str = "raw",
+    allow_pickle: bool = False,
     out: Path | None = None,
     report: Path | None = None,
     as_json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Measure a series of checkpoints: safetensors or torch files, a folder of them, or a glob.
 
     Args:
-        source: A folder, a glob, or several files; steps are the last number in their names.
+        source: Folders, globs or files; steps are in the names of the files or of the folders that hold one each.
         window: Updates in a window.
         horizon: Updates whose inner products are kept; twice the window times the stride by default.
         stride: Checkpoints that one update sums.
         group: A layer or a glob over parameter names; the whole model by default.
         select: Watch only parameters that match this glob, or "attention".
-        momentum: The optimizer's momentum or beta1, for the null.
+        momentum: The optimizer's momentum or beta1, at least 0 and below 1, for the null.
         k_star: Convention of k*: raw, weighted, restricted, abs or clear.
+        allow_pickle: Load torch files that hold more than tensors; this runs the code inside.
         out: Folder to keep the trace in.
         report: HTML file to write a report to.
         as_json: Print one JSON object and nothing else.
@@ -218,30 +238,33 @@ def scan(
     """
     import spectral_edge as se
 
+    _at_least("--window", window, 2, "updates")
+    _at_least("--stride", stride, 1, "checkpoint")
     kept = 2 * window * stride if horizon is None else horizon
     if window * stride > kept:
         raise InputError(
-            "window",
+            "--window",
             expected=f"window x stride at most the horizon of {kept}",
             found=str(window * stride),
             remedy="use a smaller window or a longer --horizon",
         )
-    if window < 2:
-        raise InputError("window", expected="at least 2 updates", found=str(window), remedy="use a larger --window")
-    columns = (TextColumn("scanning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     screen = Console(stderr=True)
     hidden = quiet or as_json or not screen.is_terminal
-    with Progress(*columns, console=screen, disable=hidden, transient=True) as progress:
-        bar = progress.add_task("scan", total=None)
-        trace = se.scan(
-            source[0] if len(source) == 1 else source,
-            horizon=max(kept, 2),
-            select=select,
-            momentum=momentum,
-            out=out,
-            metadata={"command": f"spectral-edge scan {' '.join(source)}"},
-            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    with Progress(*_COLUMNS, console=screen, disable=hidden, transient=True) as progress:
+        bar = progress.add_task("scanning", total=None)
+        try:
+            trace = se.scan(
+                source[0] if len(source) == 1 else source,
+                horizon=max(kept, 2),
+                select=select,
+                momentum=momentum,
+                out=out,
+                allow_pickle=allow_pickle,
+                metadata={"command": shlex.join(["spectral-edge", "scan", *source])},
+                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        except InputError as error:
+            raise experiments.option_named(error, options={"momentum": momentum}) from error
     series = trace.edge(window=window, stride=stride, group=group, k_star=k_star)
     if len(series.step) == 0:
         raise InputError(
@@ -252,36 +275,28 @@ def scan(
         )
     if report is not None:
         trace.report(report)
+    largest = {"cosine_ratio_max": _largest(series["cosine_ratios"])}
+    values = {name: largest[name] if name in largest else series[name] for name in _SCANNED}
     if as_json:
-        vectors = {"sigma": series["sigma"].tolist()}
-        scalars = {name: [_number(value) for value in series[name]] for name in _SCANNED}
-        _print_json(
-            {
-                "window": window,
-                "stride": stride,
-                "parameters": trace.parameter_count,
-                "step": series.step.tolist(),
-                **scalars,
-                **vectors,
-            }
-        )
+        vectors = {"sigma": [[_number("sigma", value) for value in row] for row in series["sigma"]]}
+        scalars = {name: [_number(name, value) for value in column] for name, column in values.items()}
+        described = {"window": window, "stride": stride, "parameters": trace.parameter_count}
+        _print_json({**described, "step": series.step.tolist(), **scalars, **vectors})
         return
-    table = Table("step", *(heading for heading in _SCANNED.values() if heading), box=None)
+    table = Table(
+        "step", *(heading for heading in _SCANNED.values() if heading), box=None, pad_edge=False, collapse_padding=True
+    )
     for row in range(len(series.step)):
-        shown = (_shown(name, series[name][row]) for name, heading in _SCANNED.items() if heading)
+        shown = (_shown(name, values[name][row]) for name, heading in _SCANNED.items() if heading)
         table.add_row(str(series.step[row]), *shown)
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        "R: ratio at k*; k*(w): weighted; band: 99th percentile of noise for the normalised ratios, clear: "
-        "position outside of it; p: of the coherence.",
-        style="dim",
-    )
+    console.print(_LEGEND, style="dim")
 
 
 @app.command
 def report(
-    run: Path, *, control: Path | None = None, out: Path | None = None, as_json: Json = False, quiet: Quiet = False
+    run: Path, *, control: Path | None = None, out: Path | None = None, as_json: Json = False, quiet: bool = False
 ) -> None:
     """Write the HTML report of a recorded run.
 
@@ -310,7 +325,7 @@ def report(
 
 
 @app.command
-def doctor(*, as_json: Json = False, quiet: Quiet = False) -> None:
+def doctor(*, as_json: Json = False, quiet: bool = False) -> None:
     """Say what is installed, which engine would be used, and what is missing for which extra."""
     from spectral_edge.doctor import diagnose
 
@@ -333,29 +348,51 @@ def _program() -> str:
     return called.name if shutil.which(called.name) else str(called)
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings from name=value; values are read as JSON where they can be."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name == "family":
-            raise InputError("--set", expected="name=value", found=pair, remedy="for instance --set operation=mul")
-        try:
-            settings[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            settings[name.replace("-", "_")] = value
-    return settings
+def _configured(
+    family: str, options: dict[str, Any], pairs: Sequence[str] = (), *, control: bool = False
+) -> experiments.RunConfig:
+    settings = experiments.parse_settings(pairs)
+    try:
+        config = experiments.configure(family, **{**options, **settings})
+    except InputError as error:
+        raise experiments.option_named(error, options=options, settings=settings) from error
+    return config.control() if control else config
+
+
+def _at_least(option: str, value: int, least: int, unit: str = "") -> None:
+    if value < least:
+        expected = f"at least {least} {unit}".rstrip()
+        raise InputError(option, expected=expected, found=str(value), remedy=f"use a larger {option}")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning as one line; Python's own form shows a line of source."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _print_json(plain: Any) -> None:
     print(json.dumps(plain, indent=1, allow_nan=False))
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _largest(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest defined value of each row, NaN where there is none."""
+    largest = np.where(np.isfinite(rows), rows, -np.inf).max(axis=1)
+    return np.where(np.isfinite(largest), largest, np.nan)
+
+
+def _number(name: str, value: float) -> float | int | None:
+    if not np.isfinite(value):
+        return None
+    return int(value) if name.startswith("k_star") else float(value)
 
 
 def _shown(name: str, value: float) -> str:
-    if not np.isfinite(value):
+    number = _number(name, value)
+    if number is None:
         return "-"
-    return str(int(value)) if name.startswith("k_star") else f"{value:.4g}"
+    return f"{number:+.3f}" if name == "coherence" else f"{number:.3g}" if name in _SHORT else f"{number:.4g}"

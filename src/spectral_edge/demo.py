@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.queues import Queue
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,8 +19,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from spectral_edge import experiments
-from spectral_edge.errors import RunError
+from spectral_edge import experiments, open_trace
+from spectral_edge.errors import RunError, SpectralEdgeError, warn
 
 _REFRESH = 0.2
 """Seconds between two messages of a run, and between two drawings."""
@@ -36,13 +37,32 @@ class _View:
     values: dict[str, float | None] = field(default_factory=dict[str, float | None])
     done: bool = False
     error: str | None = None
-    interrupted: bool = False
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One run's process, and the parent's end of the pipe to it: all that the two share, so neither can block both."""
+
+    view: _View
+    process: SpawnProcess
+    pipe: "Connection[Any, Any]"
+
+    def stop(self) -> None:
+        """Asks the run to finish its step, save itself and end."""
+        try:
+            self.pipe.send("stop")
+        except OSError:  # it has ended already
+            return
 
 
 def train_together(
     configs: Mapping[str, experiments.RunConfig], out: Path, *, console: Console, quiet: bool, command: str
 ) -> dict[str, dict[str, Any]]:
     """Trains several runs in parallel processes of one thread each, with a live view.
+
+    The first Ctrl-C asks the runs to save themselves and end, a second one ends them at once. When one run fails the
+    others save themselves and end too.
 
     Args:
         configs: configurations by the name of the run, which is its folder's too.
@@ -55,30 +75,26 @@ def train_together(
         Each run's result as plain values.
 
     Raises:
+        InputError: if a folder holds a run of other settings or cannot be written; nothing is started then.
         KeyboardInterrupt: on Ctrl-C, after every run has saved itself.
         RunError: if a run failed.
     """
-    context = multiprocessing.get_context("spawn")
-    queue: Queue[tuple[str, str, Any]] = context.Queue()
+    for name, config in configs.items():
+        experiments.check_folder(config, out / name)
+        console.print(f"{name}: {config.steps:,} steps of {config.family}, weight decay {config.weight_decay:g}")
     views = {name: _View(config.steps) for name, config in configs.items()}
-    processes = [
-        context.Process(target=_train, args=(name, config, out / name, command, queue), daemon=False)
-        for name, config in configs.items()
-    ]
-    results: dict[str, dict[str, Any]] = {}
-    with _forwarding(processes) as interrupted, _drawing(console, views, quiet=quiet) as draw:
-        for process in processes:
-            process.start()
-        while not all(view.done for view in views.values()):
-            _drain(queue, views, results)
-            draw()
-            for (_, view), process in zip(views.items(), processes, strict=True):
-                if not process.is_alive() and not view.done and queue.empty():
-                    view.done, view.error = True, view.error or f"the process ended with code {process.exitcode}"
-        draw()
-    for process in processes:
-        process.join()
-    if interrupted or any(view.interrupted for view in views.values()):
+    children: dict[str, _Child] = {}
+    with _counting() as presses, _drawing(console, views, quiet=quiet) as draw:
+        try:
+            for name, config in configs.items():
+                children[name] = _start(views[name], (name, config, out / name, command))
+            _follow(children, presses, draw)
+        finally:
+            for child in children.values():
+                child.pipe.close()  # a run that still trains sees it, saves itself and ends
+            for child in children.values():
+                child.process.join()
+    if presses:
         raise KeyboardInterrupt
     for name, view in views.items():
         if view.error is not None:
@@ -86,41 +102,117 @@ def train_together(
                 f"run {name}",
                 expected="a finished run",
                 found=view.error,
-                remedy="fix the cause and start again; what was recorded is kept",
+                remedy="fix the cause and start again: it goes on from what was saved",
             )
-    return results
+    return {name: view.result for name, view in views.items() if view.result is not None}
 
 
-def _drain(queue: "Queue[tuple[str, str, Any]]", views: Mapping[str, _View], results: dict[str, Any]) -> None:
-    """Takes in what the runs have sent, waiting for a moment for the first message."""
-    deadline = time.monotonic() + _REFRESH
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            name, kind, content = queue.get(timeout=left)
-        except Exception:  # an empty queue, or one whose writer was killed
-            return
-        view = views[name]
-        if kind == "progress":
-            view.step = content.pop("step")
-            view.values.update(content)
-            continue
+def write_pair(out: Path, title: str) -> tuple[Path, list[str]]:
+    """Writes the report of the two runs.
+
+    Args:
+        out: the folder that holds `run` and `control`.
+        title: the report's title.
+
+    Returns:
+        The page, and its sentences.
+    """
+    from spectral_edge.report import headline
+
+    run, control = open_trace(out / "run"), open_trace(out / "control")
+    return run.report(out / "report.html", control=control, title=title), headline(run, control)
+
+
+def recorded(folder: Path) -> bool:
+    """Whether a folder holds a trace with a window in it, and so something to report on."""
+    try:
+        trace = open_trace(folder)
+        return len(trace.edge(window=int(trace.metadata["monitor"]["window"])).step) > 0
+    except (SpectralEdgeError, OSError):
+        return False
+
+
+def _start(view: _View, arguments: tuple[str, experiments.RunConfig, Path, str]) -> _Child:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_train, args=(*arguments, theirs), daemon=False)
+    # Ctrl-C in a terminal goes to every process; a child inherits that it is ignored, from its first instant on.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    theirs.close()  # so that the pipe ends when the child does
+    return _Child(view, process, ours)
+
+
+def _follow(children: Mapping[str, _Child], presses: list[bool], draw: Any) -> None:
+    """Takes in what the runs send until every one has ended."""
+    asked = False
+    while open_ := {child.pipe: (name, child) for name, child in children.items() if not child.view.done}:
+        for pipe in wait(list(open_), timeout=_REFRESH):
+            name, child = open_[pipe]  # type: ignore[index]
+            try:
+                _take(name, child.view, child.pipe.recv())
+            except (EOFError, OSError):
+                child.process.join()
+                child.view.done, child.view.error = True, _ending(child.process.exitcode)
+        draw()
+        if not asked and (presses or any(child.view.error for child in children.values())):
+            asked = True
+            for child in children.values():
+                child.stop()
+        if len(presses) > 1:
+            for child in children.values():
+                child.process.kill()
+
+
+def _take(name: str, view: _View, message: tuple[str, Any]) -> None:
+    kind, content = message
+    if kind == "progress":
+        view.step = content.pop("step")
+        view.values.update(content)
+    elif kind == "warning":
+        warn(f"{name}: {content}")
+    else:
         view.done = True
         if kind == "result":
-            results[name], view.step = content, view.steps
+            view.result, view.step = content, view.steps
         elif kind == "error":
             view.error = content
-        else:
-            view.interrupted = True
 
 
-def _train(name: str, config: experiments.RunConfig, folder: Path, command: str, queue: Any) -> None:
-    """One run in its own process: its own process group, so that only the parent passes Ctrl-C on, once."""
+def _ending(code: int | None) -> str:
+    return f"a process killed by signal {-code}" if code is not None and code < 0 else f"a process ended by code {code}"
+
+
+def _train(name: str, config: experiments.RunConfig, folder: Path, command: str, pipe: "Connection[Any, Any]") -> None:
+    """One run in its own process and process group; only what the parent says over the pipe ends it early."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     torch.set_num_threads(1)
-    parent, last = os.getppid(), 0.0
+    last = 0.0
+
+    def tell(kind: str, content: Any) -> None:
+        try:
+            pipe.send((kind, content))
+        except OSError:  # the parent is gone, which `check` notices
+            return
+
+    def told(message: Warning | str, *_: Any) -> None:
+        tell("warning", str(message))
+
+    def check() -> None:
+        # Anything to read is the parent's "stop", or its end: save and end rather than train unseen.
+        try:
+            stop = pipe.poll()
+        except OSError:
+            stop = True
+        if stop:
+            raise KeyboardInterrupt
 
     def report(progress: experiments.Progress) -> None:
         nonlocal last
@@ -128,37 +220,31 @@ def _train(name: str, config: experiments.RunConfig, folder: Path, command: str,
         if now - last < _REFRESH and progress.step < progress.steps:
             return
         last = now
-        if os.getppid() != parent:  # the parent was killed: save and end rather than train unseen
-            raise KeyboardInterrupt
         content: dict[str, Any] = {"step": progress.step, **{n: progress.metrics.get(n) for n in _METRICS}}
         if progress.reading is not None:
             content |= {quantity: progress.reading[quantity] for quantity in _QUANTITIES}
-        queue.put((name, "progress", content))
+        tell("progress", content)
+        check()
 
+    warnings.showwarning = told
     try:
-        result = experiments.run(config, folder, on_progress=report, command=command)
+        check()
+        tell("result", asdict(experiments.run(config, folder, on_progress=report, command=command)))
     except KeyboardInterrupt:
-        queue.put((name, "interrupted", None))
+        tell("interrupted", None)
     except Exception as error:
-        queue.put((name, "error", f"{type(error).__name__}: {error}"))
-    else:
-        from dataclasses import asdict
-
-        queue.put((name, "result", asdict(result)))
+        tell("error", f"{type(error).__name__}: {error}")
 
 
 @contextmanager
-def _forwarding(processes: list[SpawnProcess]) -> Generator[list[bool]]:
-    """Passes Ctrl-C on to the runs, each of which finishes its step, saves itself and ends."""
+def _counting() -> Generator[list[bool]]:
+    """A list that grows with every Ctrl-C, which does nothing else."""
     seen: list[bool] = []
 
-    def forward(number: int, frame: FrameType | None) -> None:
+    def count(number: int, frame: FrameType | None) -> None:
         seen.append(True)
-        for process in processes:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGINT)
 
-    previous = signal.signal(signal.SIGINT, forward)
+    previous = signal.signal(signal.SIGINT, count)
     try:
         yield seen
     finally:

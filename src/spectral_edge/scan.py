@@ -1,6 +1,6 @@
 """A checkpoint series through the same code as a live run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.observe import NamedSource, Selection, Selector, Snapshot, snapshots
 from spectral_edge.recording import Recorder, RecorderOptions, run_metadata
+from spectral_edge.records import TensorInfo
 from spectral_edge.trace import read_folder, read_memory
 
 HOLE = 1.5
@@ -35,13 +36,14 @@ def scan(
     """Differences successive snapshots and records their lag rows.
 
     Args:
-        source: a folder, a glob, paths, or an iterable of arrays, state dicts or modules, each alone or as
-            (step, snapshot). Steps of files are the last number in their names; bare items count 0, 1, 2, ...
+        source: a folder, a glob, a list of these or of files, or an iterable of arrays, state dicts or modules, each
+            alone or as (step, snapshot). A file's step is the number after "step", "iter" or "checkpoint" in its name,
+            else the last in it, else that of its folder; bare items count 0, 1, 2, ...
         horizon: number L of updates whose inner products are recorded.
         select: which parameters; all by default. Buffers, as far as their names tell, are left out.
         groups: named groups; one for each layer by default.
         out: folder of the trace; None keeps it in memory.
-        momentum: the optimizer's momentum or beta1, for the null; unknown by default.
+        momentum: the optimizer's momentum or beta1, in [0, 1), for the null; unknown by default.
         store: "tensors" or "groups".
         metadata: anything worth keeping with the trace.
         allow_pickle: load torch files that need full unpickling, which runs whatever code they hold.
@@ -51,12 +53,20 @@ def scan(
         The trace. An interval over 1.5 times the median is a hole: nothing is differenced across it.
 
     Raises:
-        InputError: on an empty source, one snapshot, steps that do not increase, changed shapes, NaN or infinity, or a
-            file that cannot be read.
+        InputError: on an empty source, one snapshot, steps that do not increase or cannot be told, changed shapes, NaN
+            or infinity, a file that cannot be read, or a momentum that is none.
     """
+    if momentum is not None and not 0 <= momentum < 1:
+        raise InputError(
+            "momentum",
+            expected="a number of at least 0 and below 1",
+            found=str(momentum),
+            remedy="pass the optimizer's momentum or beta1, or leave it out",
+        )
+    subject = str(source) if isinstance(source, (str, Path)) else "source"
     series, steps = snapshots(source, allow_pickle=allow_pickle)
     if steps is not None:
-        _check_steps(steps)
+        _check_steps(steps, subject)
     described = {"window": None, "every": None, "momentum": momentum, "optimizer": None}
     options = RecorderOptions(
         horizon,
@@ -74,16 +84,16 @@ def scan(
         if recorder is None:
             recorder = Recorder(current, options)
             if not recorder.ring.ready:
-                raise _broken(snapshot)
+                raise _broken(recorder, current, snapshot)
         else:
-            _check_steps([seen[-1], snapshot.step])
+            _check_steps([seen[-1], snapshot.step], subject)
             # Where later steps are unknown, the intervals so far have to tell what is usual.
             intervals = np.diff(steps or [*seen, snapshot.step])
             _add(recorder, current, snapshot, seen[-1], float(np.median(intervals)))
         seen.append(snapshot.step)
         if on_progress is not None:
             on_progress(len(seen), len(steps) if steps else None)
-    _check_steps(seen)
+    _check_steps(seen, subject)
     assert recorder is not None
     recorder.segment.sync()
     chain = read_memory(recorder.writer.segments) if out is None else read_folder(Path(out))
@@ -92,33 +102,39 @@ def scan(
 
 
 def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int, median: float) -> None:
-    shapes = {info.name: info.shape for info in recorder.inventory.tensors}
     now, _ = recorder.options.selection.apply(current)
     if now.tensors != recorder.inventory.tensors:
-        found = {info.name: info.shape for info in now.tensors}
-        odd = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
-        name = odd[0] if odd else "the dtype"
-        raise InputError(
-            snapshot.label,
-            expected=f"{name} of shape {shapes.get(name, 'absent')} as before",
-            found=str(found.get(name, "absent")),
-            remedy="scan the snapshots before and after separately, or leave it out with select=",
-        )
+        raise _changed(recorder.inventory.tensors, now.tensors, snapshot)
     if snapshot.step - last > HOLE * median:
         message = f"no snapshot between steps {last} and {snapshot.step}; {Outcome.HOLE.sentence}"
         recorder.restart(current, snapshot.step, Outcome.HOLE, message)
         if not recorder.ring.ready:
-            raise _broken(snapshot)
+            raise _broken(recorder, current, snapshot)
         return
     outcome, _ = recorder.observe(current, snapshot.step, {}, aloud=False)
     if outcome is Outcome.NON_FINITE:
-        raise _broken(snapshot)
+        raise _broken(recorder, current, snapshot)
 
 
-def _check_steps(steps: list[int]) -> None:
+def _changed(before: Sequence[TensorInfo], after: Sequence[TensorInfo], snapshot: Snapshot) -> InputError:
+    old, new = {info.name: info for info in before}, {info.name: info for info in after}
+    odd = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if odd:
+        one, two = old.get(odd[0]), new.get(odd[0])
+        what = "dtype" if one and two and one.shape == two.shape else "shape"
+        expected = f"{odd[0]} {f'of {what} {getattr(one, what)}' if one else 'absent'} as before"
+        found = str(getattr(two, what)) if two else "absent"
+    else:
+        expected, found = "the tensors in the order of before", "another order"
+    return InputError(
+        snapshot.label, expected=expected, found=found, remedy="scan the snapshots before and after separately"
+    )
+
+
+def _check_steps(steps: list[int], subject: str) -> None:
     if len(steps) < 2:
         raise InputError(
-            "source",
+            subject,
             expected="at least two snapshots",
             found=f"{len(steps) or 'none'}",
             remedy="check the path or the pattern; an update is the difference of two",
@@ -126,17 +142,20 @@ def _check_steps(steps: list[int]) -> None:
     for before, after in pairwise(steps):
         if after <= before:
             raise InputError(
-                "source",
+                subject,
                 expected="increasing steps",
                 found=f"{after} after {before}",
                 remedy="sort the snapshots and remove duplicates",
             )
 
 
-def _broken(snapshot: Snapshot) -> InputError:
+def _broken(recorder: Recorder, current: NamedSource, snapshot: Snapshot) -> InputError:
+    inventory, tensors = recorder.options.selection.apply(current)
+    named = zip(inventory.tensors, tensors, strict=True)
+    bad = [info.name for info, tensor in named if not bool(torch.isfinite(tensor).all())]
     return InputError(
         snapshot.label,
         expected="finite parameters",
-        found="NaN or infinity",
+        found=f"NaN or infinity in {bad[0]}" if bad else "NaN or infinity",
         remedy="leave out the snapshots from there on",
     )

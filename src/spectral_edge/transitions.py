@@ -1,8 +1,8 @@
 """When a run made its transition: the published criteria as pure functions of a test-accuracy curve.
 
 Papers on the same runs use different thresholds, and the answers differ by hundreds of steps, so every result lists
-them all. A run that never meets a criterion yields None: its time is right-censored at the run's last step, it is not
-infinite and it is not the last step.
+them all. A run that never meets a criterion yields None: its time is right-censored at its last
+evaluation, it is not infinite and it is not that step.
 """
 
 from collections.abc import Sequence

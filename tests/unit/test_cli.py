@@ -42,6 +42,9 @@ def test_scan_as_json(capsys, checkpoints):
     assert found["step"] == truth.step.tolist()
     np.testing.assert_array_equal(found["sigma"], truth["sigma"])
     assert found["k_star_raw"] == truth["k_star_raw"].tolist()
+    assert all(isinstance(k, int) for k in found["k_star_raw"])
+    assert all(k is None or isinstance(k, int) for k in found["k_star_clear"])
+    np.testing.assert_array_equal(found["cosine_ratio_max"], truth["cosine_ratios"].max(axis=1))
 
 
 def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
@@ -49,8 +52,62 @@ def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
     code, out, _ = call(capsys, "scan", str(checkpoints / "*.safetensors"), "--window", "4", "--report", str(page))
     assert code == 0
     assert "coherence" in out
-    assert len(out.splitlines()[0]) <= 80
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert out.splitlines()[0].split()[4:8] == ["R", "R", "norm.", "band"]
+    first = out.splitlines()[1].split()
+    truth = se.scan(checkpoints, horizon=8).edge(window=4)
+    assert first[4] == f"{truth['gap_ratio'][0]:.4g}"
+    assert first[5] == f"{truth['cosine_ratios'][0].max():.4g}"
     assert page.exists()
+
+
+def test_a_report_that_cannot_be_written_is_one_line_and_code_1(capsys, checkpoints):
+    code, _, err = call(capsys, "scan", str(checkpoints), "--window", "4", "--report", str(checkpoints))
+    assert code == 1
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_pickled_checkpoints_are_loaded_only_when_told(capsys, tmp_path):
+    for index in range(6):
+        torch.manual_seed(index)
+        torch.save(torch.nn.Linear(3, 4), tmp_path / f"c{index}.pt")
+    code, _, err = call(capsys, "scan", str(tmp_path), "--window", "3")
+    assert code == 2
+    assert "--allow-pickle" in err
+    assert call(capsys, "scan", str(tmp_path), "--window", "3", "--allow-pickle")[0] == 0
+
+
+@pytest.mark.filterwarnings("default::spectral_edge.SpectralEdgeWarning")
+def test_a_warning_is_one_line(checkpoints):
+    for index in (6, 7, 8):
+        (checkpoints / f"step-{index * 10}.safetensors").unlink()
+    found = subprocess.run(
+        [sys.executable, "-m", "spectral_edge", "scan", str(checkpoints), "--window", "3"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0
+    assert found.stderr.startswith("warning: step 90: no snapshot between steps 50 and 90")
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_help_lists_settings_and_no_negations(capsys):
+    code, out, _ = call(capsys, "run", "--help")
+    assert code == 0
+    words = " ".join(out.replace("│", " ").split())
+    for name in ("train_fraction", "checkpoint_every", "x2_xy_y2", "fast, middle, reference, slow"):
+        assert name in words
+    assert "--no-" not in words
+    assert "--empty-" not in words
+
+
+def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
+    def pressed():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spectral_edge.doctor.diagnose", pressed)
+    assert call(capsys, "doctor") == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +125,14 @@ def test_scan_as_a_table_and_report(capsys, checkpoints, tmp_path):
         (["run", "arithmetic", "--set", "operation=pow"], "pow"),
         (["run", "arithmetic", "--set", "family=x"], "name=value"),
         (["run", "arithmetic", "--set", "seed=-1"], "-1"),
+        (["run", "arithmetic", "--set", "steps=abc"], "--set steps: expected a whole number >= 1, got 'abc'"),
+        (["run", "arithmetic", "--seed", "-1"], "--seed: expected a whole number >= 0, got -1"),
+        (["run", "arithmetic", "--threads", "0"], "--threads: expected at least 1, got 0"),
+        (["run", "arithmetic", "--out", "{folder}/step-0.safetensors/x"], "expected a folder that can be written"),
+        (["demo", "--steps", "0"], "--steps: expected a whole number >= 1, got 0"),
+        (["demo", "--out", "{folder}/step-0.safetensors/x"], "expected a folder that can be written"),
+        (["scan", "{folder}", "--momentum", "1.5"], "--momentum: expected a number of at least 0 and below 1, got 1.5"),
+        (["scan", "{folder}", "--stride", "0"], "--stride: expected at least 1 checkpoint, got 0"),
         (["frobnicate"], "frobnicate"),
     ],
 )
@@ -89,9 +154,16 @@ def test_doctor(capsys):
 
 def test_run_and_report(capsys, tmp_path):
     tiny = ["--set", "steps=60", "--set", "eval_every=20", "--set", "observe_every=2", "--set", "p=7"]
+    threads = torch.get_num_threads()
     code, out, _ = call(capsys, "run", "arithmetic", *tiny, "--out", str(tmp_path / "r"), "--json")
     assert code == 0
+    assert torch.get_num_threads() == threads
     result = json.loads(out)
+    assert result["threads"] == 1
+    assert (
+        "first test accuracy of at least 0.90: never in 60 steps"
+        in call(capsys, "run", "arithmetic", *tiny, "--out", str(tmp_path / "r"))[1]
+    )
     assert {"family", "size", "seed", "parameter_count", "watched_count", "grok", "final_metrics", "trace"} <= set(
         result
     )
@@ -100,21 +172,105 @@ def test_run_and_report(capsys, tmp_path):
     assert len(json.loads(out)["headline"]) == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_during_the_demo_leaves_readable_traces_and_says_how_to_go_on(tmp_path):
-    out = tmp_path / "demo"
-    command = [sys.executable, "-m", "spectral_edge", "demo", "--out", str(out)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+@pytest.fixture
+def start_demo():
+    started = []
+
+    def start(out):
+        started.append(demo_process(out))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()  # its runs see that it is gone, and end
+            process.communicate()
+
+
+def demo_process(out):
+    # A shell that runs the tests in the background has Ctrl-C ignored, which a process inherits.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import spectral_edge.cli as c; "
+    return subprocess.Popen(
+        [sys.executable, "-c", code + f"c.main(['demo', '--out', {str(out)!r}])"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
+
+
+def wait_for(condition, process):
     deadline = time.monotonic() + 90
-    rows = [out / name / "trace" / "segment-000" / "rows.npy" for name in ("run", "control")]
-    while time.monotonic() < deadline and not all(p.exists() and len(np.load(p)) > 2 for p in rows):
-        time.sleep(0.3)
+    while time.monotonic() < deadline and process.poll() is None and not condition():
+        time.sleep(0.1)
+    assert condition()
+
+
+def rows(out):
+    paths = [out / name / "trace" / "segment-000" / "rows.npy" for name in ("run", "control")]
+    return [len(np.load(path)) if path.exists() else 0 for path in paths]
+
+
+def children(process):
+    command = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if "spawn_main" in line]
+
+
+posix = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+
+
+@posix
+def test_ctrl_c_during_the_demo_leaves_readable_traces_and_says_how_to_go_on(tmp_path, start_demo):
+    out = tmp_path / "demo"
+    process = start_demo(out)
+    wait_for(lambda: min(rows(out)) > 12, process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "-m spectral_edge demo --out" in err
+    assert "Traceback" not in err
+    assert f"report {out / 'run'}\n" in err
+    assert f"report {out / 'control'}\n" in err
+    assert f"demo --out {out} " in err
     for name in ("run", "control"):
         assert len(se.open_trace(out / name).steps) >= 2
         assert (out / name / "checkpoint.pt").exists()
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs ps --ppid")
+def test_ctrl_c_while_the_runs_start_names_no_folder_and_shows_no_traceback(tmp_path, start_demo):
+    out = tmp_path / "demo"
+    process = start_demo(out)
+    wait_for(lambda: len(children(process)) == 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[0] == "Stopped."
+    assert len(err.splitlines()) == 2
+    assert "Go on with:" in err
+
+
+@posix
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs ps --ppid")
+def test_a_run_that_is_killed_ends_the_other_which_is_saved(tmp_path, start_demo):
+    out = tmp_path / "demo"
+    process = start_demo(out)
+    wait_for(lambda: min(rows(out)) > 2, process)
+    saved = (out / "control" / "checkpoint.pt").stat().st_mtime_ns
+    os.kill(min(children(process)), signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1, err
+    assert err.startswith("error: run run: expected a finished run, got a process killed by signal 9")
+    assert len(err.splitlines()) == 1
+    assert (out / "control" / "checkpoint.pt").stat().st_mtime_ns > saved
+
+
+def test_a_demo_in_a_folder_of_other_settings_is_refused_before_anything_starts(capsys, tmp_path, monkeypatch):
+    tiny = ["--set", "steps=4", "--set", "eval_every=2", "--set", "observe_every=1", "--set", "p=7"]
+    assert call(capsys, "run", "arithmetic", *tiny, "--out", str(tmp_path / "run"))[0] == 0
+    monkeypatch.setattr("spectral_edge.demo._start", lambda *_: pytest.fail("started"))
+    code, _, err = call(capsys, "demo", "--out", str(tmp_path), "--quiet")
+    assert code == 2
+    assert "steps=4" in err
+    assert len(err.strip().splitlines()) == 1

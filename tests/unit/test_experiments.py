@@ -22,8 +22,10 @@ from spectral_edge.experiments import (
     RunConfig,
     SampledTask,
     TaskConfig,
+    check_folder,
     configure,
     run,
+    runner,
 )
 from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig, arithmetic_data
 from spectral_edge.experiments.folder import RunFolder
@@ -396,6 +398,49 @@ def test_another_configuration_is_refused(tmp_path, finished):
             run(tiny(), tmp_path / "a", on_progress=Recorder(fail_at=9))
     with pytest.raises(InputError, match=r"task\.p=7, weight_decay=1\.0.*task\.p=5, weight_decay=0\.0"):
         run(tiny(p=5).control(), tmp_path / "a")
+
+
+def test_checkpoints_come_by_time_too_and_change_nothing(tmp_path, monkeypatch):
+    config = tiny(checkpoint_every=1000)
+    whole, before, after = Recorder(), Recorder(fail_at=19, error=RuntimeError), Recorder()
+    run(config, tmp_path / "whole", on_progress=whole)
+    monkeypatch.setattr(runner, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(RuntimeError):
+        run(config, tmp_path / "parts", on_progress=before)
+    run(config, tmp_path / "parts", on_progress=after)
+    assert min(after.losses) == 19  # the checkpoint of step 18, which no cadence asked for
+    assert {**before.losses, **after.losses} == whole.losses
+    assert {**before.readings, **after.readings} == whole.readings
+
+
+def test_a_folder_is_checked_without_training(tmp_path):
+    check_folder(tiny(), tmp_path / "new" / "a")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), tmp_path / "a", on_progress=Recorder(fail_at=3))
+    check_folder(tiny(), tmp_path / "a")
+    for refused in (check_folder, run):
+        with pytest.raises(InputError, match="weight_decay=0"):
+            refused(tiny().control(), tmp_path / "a")
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="expected a folder that can be written, got Not a directory"):
+            refused(tiny(), tmp_path / "file" / "a")
+
+
+def test_ignored_ctrl_c_stays_ignored(tmp_path):
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(tiny(), tmp_path / "a", on_progress=Recorder(fail_at=5, error=signal.SIGINT)).steps == 40
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_a_result_in_words(tmp_path):
+    result = replace(run(tiny(steps=5), tmp_path / "a"), steps=5000, grok={"sustained_95": 2950, "first_90": None})
+    assert result.sentences == [
+        "test accuracy of at least 0.95 in 3 evaluations running: step 2,950",
+        "first test accuracy of at least 0.90: never in 5,000 steps",
+    ]
 
 
 def test_without_resume_a_used_folder_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from spectral_edge.errors import MissingExtraError
 from spectral_edge.measure import Decline
 from spectral_edge.plots import Mark, RunView
 from spectral_edge.plots.coherence import MOST_LABELS
-from spectral_edge.plots.frame import _apart
+from spectral_edge.plots.labels import _apart
 
 FIGURES = {
     "accuracy": (plots.accuracy_figure, 2),
@@ -22,7 +22,7 @@ FIGURES = {
     "ratios": (plots.ratios_figure, 3),
     "coherence": (plots.coherence_figure, 3),
     "decline": (plots.decline_figure, 2),
-    "stability": (plots.stability_figure, 3),
+    "stability": (plots.stability_figure, 4),
 }
 WINDOW = 5
 
@@ -192,6 +192,58 @@ def test_all_undefined_is_drawn_without_complaint():
                 column[:] = np.nan
     for draw in (plots.overview_figure, *(draw for draw, _ in FIGURES.values())):
         draw([one]).canvas.draw()
+
+
+def test_names_stand_at_the_end_of_their_own_line():
+    short = view("control", count=15, seed=3)
+    figure = plots.spectrum_figure([view(), short])
+    figure.canvas.draw()
+    for ax, last in zip(figure.axes, (440, 190), strict=True):
+        named = [text for text in ax.texts if text.get_text().startswith("$")]
+        assert len(named) == WINDOW
+        low, high = ax.get_xlim()
+        ends = {round(text.get_position()[0] - (last - low) / (high - low), 3) for text in named}
+        assert ends == {0.015}
+
+
+def test_names_at_different_ends_do_not_push_each_other():
+    figure = plots.overview_figure([view(), view("control", count=15, seed=0)])
+    figure.canvas.draw()
+    across = {round(text.get_position()[0], 2) for text in figure.axes[2].texts}
+    assert len(across) == 2
+
+
+def test_dots_of_the_decline_are_told_apart_and_explained():
+    figure = plots.overview_figure([view(), view("control")])
+    norms = figure.axes[3]
+    dots = {line.get_label(): line for line in norms.lines if line.get_marker() == "o"}
+    filled, ring = dots["fall of run"], dots["fall of control"]
+    np.testing.assert_array_equal(filled.get_xydata(), ring.get_xydata())
+    assert ring.get_markerfacecolor() == "none"
+    assert filled.get_markerfacecolor() != "none"
+    assert ring.get_markersize() > filled.get_markersize()
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == ["peak and value read: run", "control"]
+
+
+def test_declines_are_written_as_folds():
+    said = [text for text, _ in words(plots.decline_figure([view()]))]
+    assert any("g23: 10-fold" in text for text in said)
+    assert any("g23 / tr G: 5-fold" in text for text in said)
+
+
+def test_an_undefined_g23_is_said():
+    one = view(marks=False)
+    one.series["g23"][:] = one.series["g23_normalized"][:] = np.nan
+    assert "g23 is undefined" in [text for text, _ in words(plots.decline_figure([one]))]
+
+
+def test_stability_shows_the_position_it_depends_on_and_no_regime():
+    one = view()
+    del one.series["regime"]
+    figure = plots.stability_figure([one])
+    dots = next(line for line in figure.axes[1].lines if line.get_label() == "raw")
+    np.testing.assert_array_equal(dots.get_ydata(), one.series["k_star_raw"])
+    assert not any(ax.collections or ax.get_legend() for ax in figure.axes)
 
 
 def test_many_layers_name_only_some():

@@ -18,12 +18,38 @@ from spectral_edge.report.table import key_numbers
 STEPS = 60
 
 
-def record(*, groks=None, steps=STEPS, drift=0.0, decay=0.9, metrics=True, seed=0, window=4, broken_at=None):
-    """A synthetic run: shrinking random updates plus drift, and a test accuracy that jumps at `groks`."""
+def record(
+    *,
+    groks=None,
+    steps=STEPS,
+    drift=0.0,
+    decay=0.9,
+    metrics=True,
+    seed=0,
+    window=4,
+    broken_at=None,
+    told_seed=0,
+    every=1,
+    evaluated=None,
+    memorises=10,
+    spike=None,
+    optimizer=None,
+    groups=None,
+    task=None,
+):
+    """A synthetic run: shrinking random updates plus drift, and a test accuracy that jumps at `groks`.
+
+    Accuracy is logged up to step `evaluated`; training accuracy is complete at `memorises`; `spike` is one lone good
+    evaluation; `told_seed` is the seed that the trace records.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = {"layers.0.weight": torch.zeros(40), "layers.1.weight": torch.zeros(40), "head.weight": torch.zeros(20)}
-    told = {"seed": seed, "command": "make <run>"}
-    monitor = se.Monitor(weights, window=window, every=1, horizon=2 * window, metadata=told)
+    told = {"seed": told_seed, "command": "make <run>"} | ({} if task is None else {"config": {"task": task}})
+    if optimizer is not None:
+        optimizer = optimizer([torch.nn.Parameter(tensor) for tensor in weights.values()])
+    monitor = se.Monitor(
+        weights, optimizer, window=window, every=every, horizon=2 * window, metadata=told, groups=groups
+    )
     for step in range(1, steps + 1):
         for tensor in weights.values():
             tensor += decay**step * torch.randn(tensor.shape, generator=generator) + drift
@@ -34,10 +60,10 @@ def record(*, groks=None, steps=STEPS, drift=0.0, decay=0.9, metrics=True, seed=
             monitor.step(loss=1.0 / step)
         if step == broken_at:
             weights["head.weight"].nan_to_num_()
-        if metrics:
-            passed = groks is not None and step >= groks
+        if metrics and step <= (evaluated or steps):
+            passed = (groks is not None and step >= groks) or step == spike
             monitor.log(
-                train_accuracy=min(1.0, step / 10),
+                train_accuracy=min(1.0, step / memorises),
                 test_accuracy=1.0 if passed else 0.1 + step / 1000,
                 train_loss=1.0 / step,
                 test_loss=2.0,
@@ -104,7 +130,7 @@ def test_it_says_what_it_must(run, control, tmp_path):
     for sentence in headline(run, control):
         assert sentence in said
     for needed in (
-        "never (censored at 60)",
+        "not met (censored at 60)",
         "no null value for this window",
         "cannot be told from structure",
         "outside the band",
@@ -137,7 +163,7 @@ def test_headline_of_a_run_that_groks(run, control):
     first, second, third = headline(run, control)
     assert first.startswith("The run groks at step 40")
     assert "30 steps after its training accuracy first reached 0.99" in first
-    assert "the control never groks in 60 steps (best test accuracy 0.16)" in first
+    assert "the control makes no transition up to step 60, its last evaluation (best test accuracy 0.16)" in first
     series = run.edge(4)
     at = np.searchsorted(series.step, 40)
     fold = np.nanmax(series["g23"][:at]) / series["g23"][at]
@@ -149,7 +175,7 @@ def test_headline_of_a_run_that_groks(run, control):
 def test_swapping_run_and_control_changes_the_sentences_and_keeps_them_true(run, control):
     ours, swapped = headline(run, control), headline(control, run)
     assert all(a != b for a, b in zip(ours, swapped, strict=True))
-    assert swapped[0].startswith("The run never groks in 60 steps")
+    assert swapped[0].startswith("The run makes no transition up to step 60")
     assert "the control groks at step 40" in swapped[0]
     assert "read at the control's step" in swapped[0]
     assert swapped[1].startswith("At step 40, g23")
@@ -163,7 +189,7 @@ def test_both_and_neither_are_said():
     assert headline(early, late)[0].startswith("Both grok: the run groks at step 30")
     assert "the control groks at step 50" in headline(early, late)[0]
     first, second, _ = headline(never, record(seed=4, steps=50))
-    assert first.startswith("Neither groks")
+    assert first.startswith("Neither makes the transition (test accuracy of at least 0.95")
     assert second.startswith("At step 50, the last that both reached")
 
 
@@ -239,4 +265,163 @@ def test_window_and_horizon_follow_the_trace():
     assert Pair.of(se.scan(snapshots, horizon=24), None).run.window == 10
 
 
-# ---- the transition
+# ---- what reviewers found
+
+
+def page_of(tmp_path, run, control=None):
+    return text_of(write_report(run, tmp_path / "r.html", control=control, images=False))
+
+
+def test_a_run_is_censored_where_its_accuracy_was_last_evaluated(run, tmp_path):
+    control = record(evaluated=30)
+    first = headline(run, control)[0]
+    assert "the control makes no transition up to step 30, its last evaluation" in first
+    said = page_of(tmp_path, run, control)
+    assert "not met (censored at 30)" in said
+    assert "meets none of the criteria up to step 30, its last evaluation" in said
+    assert "censored at 60" not in said
+    assert Pair.of(run, control).views()[1].title == "Control: no transition up to step 30"
+
+
+def test_only_a_run_that_memorised_before_is_said_to_grok(run, tmp_path):
+    together = record(groks=40, memorises=40)
+    first = headline(together, run)[0]
+    assert first.startswith("Both make the transition: the run makes the transition at step 40")
+    assert "the control groks at step 40" in first
+    assert headline(record(groks=14, memorises=10))[0].startswith("The run makes the transition")
+    assert headline(record(groks=15, memorises=10))[0].startswith("The run groks")
+    assert Pair.of(together, None).views()[0].marks[0].label == "transition step 40"
+    said = page_of(tmp_path, together, record(memorises=40))
+    assert "grok" not in said.replace("A run is said to grok", "").replace("grokking tables", "")
+
+
+def test_a_lone_spike_is_named_by_its_criterion(tmp_path):
+    spiked = record(spike=20, evaluated=50)
+    first = headline(spiked)[0]
+    assert first == (
+        "The run has its first test accuracy of at least 0.95 at step 20, but no test accuracy of at least 0.95 in 3 "
+        "evaluations running up to step 50, its last evaluation (best test accuracy 1)."
+    )
+    assert Pair.of(spiked, None).views()[0].title == "Run: no sustained 0.95 up to step 50"
+    assert "never" not in page_of(tmp_path, spiked)
+
+
+def test_a_yoked_control_differs_in_nothing_and_is_not_warned_of(run, control, tmp_path):
+    assert Pair.of(run, control).differences == []
+    assert "two differ" not in page_of(tmp_path, run, control)
+    assert Pair.of(run, None).differences == []
+
+
+def adam(parameters):
+    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "names"),
+    [
+        ({}, {"told_seed": 1}, ["seed"]),
+        ({}, {"steps": 50}, ["last step"]),
+        ({}, {"every": 2}, ["steps an update spans"]),
+        ({}, {"window": 5}, ["window watched with"]),
+        ({"optimizer": adam}, {"optimizer": lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.0)}, []),
+        ({"optimizer": adam}, {"optimizer": lambda p: torch.optim.AdamW(p, lr=2e-3)}, ["learning rate"]),
+        (
+            {"optimizer": adam},
+            {"optimizer": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.5)},
+            ["optimizer", "momentum"],
+        ),
+        ({"optimizer": adam}, {}, ["momentum"]),
+        ({"task": {"operation": "add"}}, {"task": {"operation": "sub"}}, ["operation"]),
+    ],
+)
+def test_what_differs_besides_weight_decay_is_said(ours, theirs, names, tmp_path):
+    run, control = record(groks=40, **ours), record(**theirs)
+    assert [difference.name for difference in Pair.of(run, control).differences] == names
+    page = write_report(run, tmp_path / "r.html", control=control, images=False).read_text(encoding="utf-8")
+    assert page.count('<p class="notice"') == bool(names)
+    assert ("the two differ" in headline(run, control)[0]) == bool(names)
+    assert len(headline(run, control)) == 3
+
+
+def test_other_parameters_are_a_difference():
+    def watched(size):
+        snapshots = [np.random.default_rng(t).normal(size=size) for t in range(30)]
+        return se.scan(snapshots, horizon=10)
+
+    (found,) = Pair.of(watched(50), watched(60)).differences
+    assert found.words == "parameters watched (50 in the run, 60 in the control)"
+    one, other = ([{name: np.ones(4) * t} for t in range(9)] for name in ("a", "b"))
+    (found,) = Pair.of(se.scan(one, horizon=4), se.scan(other, horizon=4)).differences
+    assert found.name == "tensors watched"
+
+
+def test_part_of_a_model_is_a_difference():
+    def watched(select):
+        model = {"a": torch.zeros(10), "b": torch.zeros(10)}
+        monitor = se.Monitor(model, window=3, every=1, select=select)
+        for _ in range(8):
+            model["a"] += 1
+            monitor.step()
+        return monitor.trace
+
+    names = [difference.name for difference in Pair.of(watched(None), watched("a")).differences]
+    assert names == ["parameters watched", "coverage"]
+
+
+def test_notice_names_the_values_and_whether_decay_is_the_treatment(tmp_path):
+    decayed, undecayed = (
+        record(groks=40, optimizer=adam),
+        record(steps=50, optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.0)),
+    )
+    said = page_of(tmp_path, decayed, undecayed)
+    assert "These two differ in more than the treatment: last step (60 in the run, 50 in the control)." in said
+    said = page_of(tmp_path, decayed, record(steps=50, optimizer=adam))
+    assert "These two differ, and not in weight decay: last step" in said
+
+
+def test_p_is_said_to_be_of_the_whitened_coherence(run, control, tmp_path):
+    assert "p being that of the whitened coherence under sign flips" in headline(run, control)[2]
+    said = page_of(tmp_path, run, control)
+    assert "exact, for any covariance, only for updates without memory" in said
+    assert "once the memory is right" not in said
+
+
+def test_regimes_are_not_spoken_of(run, control, tmp_path):
+    said = page_of(tmp_path, run, control)
+    assert not re.search(r"regime|plateau|forgetting", said)
+    assert "of the run's leading directions (raw k*" in said
+
+
+def test_published_statistic_is_labelled_and_read_for_attention_too(tmp_path):
+    run = record(groks=40, groups={"attention": "layers.0.*"})
+    rows = {row.name: row for row in key_numbers(Pair.of(run, record()))}
+    assert "the paper: attention matrices" in rows["g23"].remark
+    series = run.edge(4, group="attention")
+    at = int(np.searchsorted(series.step, 40))
+    fold = series["g23"][:at].max() / series["g23"][at]
+    cells = rows["g23 of group attention"].values
+    assert float(cells[0].removesuffix("-fold").replace(",", "")) == pytest.approx(fold, rel=5e-3)
+    assert cells[1] == "no such group"
+    assert "g23 of group attention" not in {row.name for row in key_numbers(Pair.of(record(), None))}
+
+
+def test_a_peak_in_the_first_window_is_said(tmp_path):
+    early = "the first full window, so the fold mostly measures early training"
+    steep, rising = record(groks=40, decay=0.5), record(groks=40, decay=1.1)
+    assert early in page_of(tmp_path, steep)
+    assert early not in page_of(tmp_path, rising)
+
+
+def test_metric_names_are_said(run, tmp_path):
+    said = page_of(tmp_path, run)
+    for name in ("test_accuracy", "val_accuracy", "eval_accuracy", "train_accuracy", "*_loss"):
+        assert f"`{name}`" in said
+
+
+def test_a_window_of_two_has_no_g23(tmp_path):
+    trace = record(groks=40, window=2)
+    assert "the decline of g23 is undefined for the run" in headline(trace)[1]
+    rows = {row.name: row.values for row in key_numbers(Pair.of(trace, None))}
+    assert rows["g23"] == rows["g23 / tr G"] == ("undefined",)
+    assert rows["tr G"][0].endswith("-fold")
+    assert "the decline is undefined for the run" in page_of(tmp_path, trace)

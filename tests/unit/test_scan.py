@@ -8,6 +8,7 @@ from torch import nn
 
 import spectral_edge as se
 from spectral_edge.errors import Outcome
+from spectral_edge.observe.snapshots import snapshots
 
 
 def series(count=14, size=60, seed=0):
@@ -109,8 +110,12 @@ def nan_row(rows):
     ("source", "message"),
     [
         ([], "at least two snapshots, got none"),
+        ([{"w": torch.zeros(3), "v": torch.ones(2)}, {"w": torch.ones(3)}], "v of shape .2,. as before, got absent"),
+        ([{"w": torch.zeros(3)}, {"w": torch.ones(3).double()}], "w of dtype float32 as before, got float64"),
+        ([{"w": torch.zeros(3)}, {"w": torch.ones(3), "v": torch.tensor([np.nan])}], "v absent as before"),
+        ([{"w": torch.zeros(3), "v": torch.ones(1) * i / (i - 1)} for i in range(3)], "got NaN or infinity in v"),
         (series(1), "at least two snapshots, got 1"),
-        ("missing/*.safetensors", "at least two snapshots, got none"),
+        ("missing/*.safetensors", r"missing/\*.safetensors: expected at least two snapshots, got none"),
         ("missing.safetensors", "expected a checkpoint file, got nothing there"),
         ([*series(4), np.zeros(7)], r"snapshot 4 .*expected parameters of shape \(60,\)"),
         (nan_row(series()), r"snapshot 5 .*expected finite parameters"),
@@ -145,7 +150,7 @@ class Payload:
 def test_files_that_need_unpickling_are_refused_unless_told(tmp_path):
     for index in range(3):
         torch.save({"model": {"w": torch.ones(4) * index**2}, "extra": Payload()}, tmp_path / f"c{index}.pt")
-    with pytest.raises(se.InputError, match="allow_pickle=True runs the code inside"):
+    with pytest.raises(se.InputError, match="allow_pickle=True"):
         se.scan(tmp_path)
     assert len(se.scan(tmp_path, allow_pickle=True).steps) == 2
 
@@ -160,3 +165,81 @@ def test_windows_that_do_not_fit_the_horizon():
         trace.edge(window=3, group="nope")
     with pytest.raises(se.InputError, match="quantity"):
         trace.edge(window=3)["nope"]
+
+
+def named(folder, *names):
+    """Empty-handed files: what matters is how they are called."""
+    for index, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"w": torch.full((3,), float(index**2))}, path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["a-10.safetensors", "a-9.safetensors", "a-200.safetensors"], [9, 10, 200]),
+        (["step-10-loss-0.53.safetensors", "step-20-loss-0.50.safetensors"], [10, 20]),
+        (["epoch=3-step=1200.safetensors", "epoch=4-step=1600.safetensors"], [1200, 1600]),
+        (["Global_Step100_v2.safetensors", "Global_Step50_v2.safetensors"], [50, 100]),
+        (["ckpt-3-step-1200.safetensors", "step-900-ckpt-9.safetensors"], [900, 1200]),
+        (["iter_100_of_500.safetensors", "ITERATION-200_of_500.safetensors"], [100, 200]),
+        (["m-5-0.25.safetensors", "m-7-0.125.safetensors"], [5, 7]),
+        (["step_10_lr1e-3.safetensors", "step_11_lr1e-3.safetensors"], [10, 11]),
+        (["first.safetensors", "second.safetensors"], [0, 1]),
+        (["checkpoint-100/model.safetensors", "checkpoint-20/model.safetensors"], [20, 100]),
+        (["a/model.safetensors", "b/model.safetensors"], [0, 1]),
+    ],
+)
+def test_steps_are_read_from_names(tmp_path, names, steps):
+    found, known = snapshots(named(tmp_path / "run-7", *names))
+    assert known == steps
+    assert [snapshot.step for snapshot in found] == steps
+
+
+def test_a_folder_of_training_checkpoints(tmp_path):
+    folder = named(tmp_path / "run", *(f"checkpoint-{step}/model.safetensors" for step in (5, 10, 15)))
+    for inner in list(folder.iterdir()):
+        torch.save({}, inner / "optimizer.pt")
+        torch.save({}, inner / "rng_state_0.pth")
+    named(folder, "model.safetensors")  # what training ended with
+    assert se.scan(folder).steps.tolist() == [10, 15]
+    assert se.scan([folder / "checkpoint-5", str(folder / "checkpoint-1*" / "*.safetensors")]).steps.tolist() == [
+        10,
+        15,
+    ]
+    named(folder, "checkpoint-10/other.safetensors")
+    with pytest.raises(se.InputError, match=r"checkpoint-10: expected one checkpoint file in each sub-folder, got 2"):
+        se.scan(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["step-1.safetensors", "step-2.safetensors", "final.safetensors"], r"final\.safetensors: .*leaves it out"),
+        (["best/m.safetensors", "step-1/m.safetensors"], r"best/m\.safetensors: .*leaves it out"),
+        (["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"], "step 2 from both; .*sharded"),
+        (["only.safetensors"], r"run-7: expected at least two snapshots, got 1"),
+    ],
+)
+def test_names_that_do_not_tell_the_steps_are_refused(tmp_path, names, message):
+    with pytest.raises(se.InputError, match=message):
+        se.scan(named(tmp_path / "run-7", *names))
+
+
+def test_a_pickled_module_is_said_to_be_one_in_a_short_line(tmp_path):
+    for index in range(3):
+        torch.manual_seed(index)
+        torch.save(nn.Linear(3, 2), tmp_path / f"c{index}.pt")
+    with pytest.raises(se.InputError, match=r"got a pickled torch\.nn\.modules\.linear\.Linear; save model") as caught:
+        se.scan(tmp_path)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 250 + len(str(tmp_path))
+    assert len(se.scan(tmp_path, allow_pickle=True).steps) == 2
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, 1.5, float("nan")])
+def test_momentum_out_of_range_is_refused_at_once(momentum):
+    with pytest.raises(se.InputError, match="momentum: expected a number of at least 0 and below 1"):
+        se.scan(series(), momentum=momentum)

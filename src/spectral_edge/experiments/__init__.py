@@ -12,13 +12,16 @@ A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
 
 from typing import Any
 
-from spectral_edge.experiments.arithmetic import ArithmeticConfig
+from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
-from spectral_edge.experiments.runner import Progress, RunResult, run
+from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
+from spectral_edge.experiments.typed import option_named, parse_settings, settings_help
 
 __all__ = [
     "FAMILIES",
+    "OPERATIONS",
+    "SIZES",
     "Progress",
     "RunConfig",
     "RunResult",
@@ -26,8 +29,12 @@ __all__ = [
     "Task",
     "TaskConfig",
     "TrainStep",
+    "check_folder",
     "configure",
+    "option_named",
+    "parse_settings",
     "run",
+    "settings_help",
 ]
 
 FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}

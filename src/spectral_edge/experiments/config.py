@@ -58,7 +58,7 @@ class RunConfig:
         horizon: lags that the monitor records, at least `window`.
         observe_every: steps between two observations.
         eval_every: steps between two evaluations; step 1 and the last step are evaluated too.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_every: steps between two checkpoints; one is taken after a minute too.
         device: "cpu" or "cuda", with an index if wanted.
     """
 
@@ -155,20 +155,26 @@ def with_options(preset: RunConfig, **options: Any) -> RunConfig:
     return replace(preset, task=task, **{name: value for name, value in options.items() if name in run_names})
 
 
-def require_int(name: str, value: object, *, least: int, remedy: str = "pass a larger whole number") -> None:
+def require_int(name: str, value: object, *, least: int, remedy: str = "correct the number") -> None:
     """Raise `InputError` unless `value` is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(name, expected=f"a whole number >= {least}", found=repr(value), remedy=remedy)
 
 
 def require_number(
-    name: str, value: object, *, below: float = math.inf, positive: bool = False, remedy: str = "pass another number"
+    name: str,
+    value: object,
+    *,
+    below: float = math.inf,
+    positive: bool = False,
+    remedy: str = "correct the number",
 ) -> None:
     """Raise `InputError` unless 0 <= `value` < `below`, and above 0 where it must be positive."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if 0 < number < below or (number == 0 and not positive):
         return
-    expected = f"a number {'above 0' if positive else '>= 0'} and below {below}"
+    expected = f"a {'number' if below < math.inf else 'finite number'} {'above 0' if positive else '>= 0'}"
+    expected += f" and below {below:g}" if below < math.inf else ""
     raise InputError(name, expected=expected, found=repr(value), remedy=remedy)
 
 

@@ -5,6 +5,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -56,6 +57,20 @@ class RunFolder:
                     found=name,
                     remedy="choose another folder, or resume",
                 )
+
+    def check_writable(self) -> None:
+        """Raise `InputError` where the folder cannot be made or written; it is not made yet."""
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        try:
+            with tempfile.TemporaryDirectory(dir=nearest):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"run folder {self.path}",
+                expected="a folder that can be written",
+                found=f"{error.strerror or error} at {nearest}",
+                remedy="choose another folder",
+            ) from error
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a kill at any instant leaves the old or the new one."""

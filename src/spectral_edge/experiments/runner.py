@@ -25,9 +25,12 @@ import spectral_edge as se
 from spectral_edge.experiments.config import RunConfig
 from spectral_edge.experiments.folder import TRACE, RunFolder
 from spectral_edge.experiments.task import Task
-from spectral_edge.transitions import transition_steps
+from spectral_edge.transitions import CRITERIA, transition_steps
 
 GROK_METRIC = "test_accuracy"
+
+CHECKPOINT_SECONDS = 60.0
+"""A checkpoint is never older than this, whatever `checkpoint_every` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,13 @@ class RunResult:
     command: str
     trace: str
 
+    @property
+    def sentences(self) -> list[str]:
+        """What became of the run under each criterion, in words."""
+        named = [(criterion.words, self.grok[criterion.name]) for criterion in CRITERIA if criterion.name in self.grok]
+        never = f"never in {self.steps:,} steps"
+        return [f"{words}: {never if step is None else f'step {step:,}'}" for words, step in named]
+
 
 def run(
     config: RunConfig,
@@ -116,7 +126,8 @@ def run(
         The result, as recorded in `result.json`. A finished run's is returned without training.
 
     Raises:
-        InputError: where the folder holds a run of another configuration, or any run with `resume=False`.
+        InputError: where the folder holds a run of another configuration, or any run with `resume=False`, or where
+            nothing can be written there.
     """
     folder = RunFolder(Path(out), config=config.to_dict())
     if not resume:
@@ -124,6 +135,7 @@ def run(
     recorded = folder.load_result()
     if recorded is not None:
         return RunResult(**recorded)
+    folder.check_writable()
     device = torch.device(config.device)
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -170,6 +182,19 @@ def run(
     return result
 
 
+def check_folder(config: RunConfig, out: str | Path) -> None:
+    """Raise `InputError` where `run(config, out)` would refuse the folder; nothing is trained or written.
+
+    Args:
+        config: the run.
+        out: its folder.
+    """
+    folder = RunFolder(Path(out), config=config.to_dict())
+    if folder.load_result() is None:
+        folder.load_checkpoint(device="cpu")
+        folder.check_writable()
+
+
 class _Loop:
     """The state that a run has between two steps, and the loop that moves it."""
 
@@ -185,6 +210,7 @@ class _Loop:
         self.metrics: dict[str, list[float]] = {"step": []}
         self._config, self._task, self._monitor, self._folder = config, task, monitor, folder
         self._on_progress = on_progress
+        self._saved = time.perf_counter()
 
     def train(self) -> None:
         """Take the remaining steps; the checkpoint at the end holds the last."""
@@ -213,7 +239,7 @@ class _Loop:
                         self._on_progress(Progress(self.step, config.steps, loss, latest, reading))
                     except KeyboardInterrupt:
                         interrupt.requested = True
-                if self.step % config.checkpoint_every == 0 or self.step == config.steps or interrupt.requested:
+                if self._due() or interrupt.requested:
                     self._save(started)
             if interrupt.requested:
                 raise KeyboardInterrupt
@@ -225,6 +251,11 @@ class _Loop:
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self._config.device)
+
+    def _due(self) -> bool:
+        """Whether a checkpoint is due by step, at the end or by time; when it is taken changes no reading."""
+        by_step = self.step % self._config.checkpoint_every == 0 or self.step == self._config.steps
+        return by_step or time.perf_counter() - self._saved >= CHECKPOINT_SECONDS
 
     def _save(self, started: float) -> None:
         self.seconds = time.perf_counter() - started
@@ -241,12 +272,13 @@ class _Loop:
                 "random": random,
             }
         )
+        self._saved = time.perf_counter()
 
 
 class _Interrupt:
     """Turns the first Ctrl-C into a request, so that it cannot fall between the two halves of a step.
 
-    Only the main thread receives signals; elsewhere this does nothing and the caller's handling stands.
+    Only the main thread receives signals; elsewhere, and where Ctrl-C is ignored, the caller's handling stands.
     """
 
     def __init__(self) -> None:
@@ -254,7 +286,8 @@ class _Interrupt:
         self._previous: Any = None
 
     def __enter__(self) -> _Interrupt:
-        if threading.current_thread() is threading.main_thread():
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if threading.current_thread() is threading.main_thread() and not ignored:
             self._previous = signal.signal(signal.SIGINT, self._request)
         return self
 

@@ -1,9 +1,11 @@
 """Parameter snapshots from files, arrays and state dicts, in step order."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,21 @@ from spectral_edge.errors import InputError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """Files that are taken for checkpoints."""
+
+_COMPANION = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state.*)$")
+"""Stems of files that training scripts keep beside a checkpoint and that hold no parameters."""
+
+_MARKED = tuple(
+    re.compile(rf"(?<![a-z])(?:{words})s?[-_ =]?(\d+)(?!\d|\.\d)", re.IGNORECASE)
+    for words in ("global_?step|step", "iteration|iter", "checkpoint|ckpt")
+)
+"""Words before a step number, the surest first."""
+
+_WHOLE = re.compile(r"(?<!\d)(?<!\d\.)(?<!\de-)\d+(?!\d|\.\d|e-?\d)")
+"""A whole number that is not part of a decimal one."""
+
+_UNSAFE = re.compile(r"Unsupported (?:global: GLOBAL (\S+)|class (\S+)|operand)")
+"""How torch says that a file needs full unpickling, and of what class."""
 
 _NESTED = ("model", "state_dict", "model_state_dict", "module")
 _BUFFER = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|masked_bias|inv_freq|position_ids)$")
@@ -39,12 +56,12 @@ def snapshots(source: Any, *, allow_pickle: bool = False) -> tuple[Iterator[Snap
     """The snapshots of a source in step order, and all their steps where these are known beforehand.
 
     Args:
-        source: a folder, a glob, a path, a sequence of paths, or an iterable of arrays, state dicts, modules or
+        source: a folder, a glob, a path, a sequence of these, or an iterable of arrays, state dicts, modules or
             (step, one of these).
         allow_pickle: load torch files that need full unpickling, which runs whatever code they hold.
 
     Raises:
-        InputError: if there is nothing, or it is of an unknown kind.
+        InputError: if it is of an unknown kind, a path is not there, or the steps of files cannot be told.
     """
     if isinstance(source, (str, Path)):
         return _from_paths(_expand(str(source)), allow_pickle=allow_pickle)
@@ -56,7 +73,8 @@ def snapshots(source: Any, *, allow_pickle: bool = False) -> tuple[Iterator[Snap
             remedy="pass a list of (step, state_dict)",
         )
     if isinstance(source, Sequence) and source and all(isinstance(item, (str, Path)) for item in source):
-        return _from_paths([Path(item) for item in cast("Sequence[str | Path]", source)], allow_pickle=allow_pickle)
+        paths = [path for item in cast("Sequence[str | Path]", source) for path in _expand(str(item))]
+        return _from_paths(paths, allow_pickle=allow_pickle)
     if isinstance(source, Sequence):
         listed = [_item(index, item) for index, item in enumerate(cast("Sequence[Any]", source))]
         return iter(listed), [snapshot.step for snapshot in listed]
@@ -81,18 +99,42 @@ def _item(index: int, item: Any) -> Snapshot:
 
 
 def _expand(text: str) -> list[Path]:
-    if has_magic(text):
-        return [Path(name) for name in glob(text, recursive=True)]
     path = Path(text)
-    if path.is_dir():
-        return [entry for entry in path.iterdir() if entry.suffix in SUFFIXES]
-    return [path]
+    if has_magic(text) and not path.exists():
+        return [Path(name) for name in glob(text, recursive=True)]
+    if not path.is_dir():
+        return [path]
+    files = _checkpoints(path)
+    if len(files) > 1:
+        return files
+    # A folder of folders, one for each checkpoint; a single file beside them is what training ended with.
+    inner = [(folder, _checkpoints(folder)) for folder in path.iterdir() if folder.is_dir()]
+    for folder, found in inner:
+        if len(found) > 1:
+            names = ", ".join(sorted(file.name for file in found)[:3])
+            raise InputError(
+                str(folder),
+                expected="one checkpoint file in each sub-folder",
+                found=f"{len(found)} ({names})",
+                remedy="pass a glob that takes one of them; a checkpoint in several files is not supported yet",
+            )
+    return [found[0] for _, found in inner if found] or files
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix in SUFFIXES and entry.is_file() and not _COMPANION.match(entry.stem)
+    ]
 
 
 def _from_paths(paths: list[Path], *, allow_pickle: bool) -> tuple[Iterator[Snapshot], list[int]]:
     for path in paths:
         if not path.is_file():
-            raise InputError(str(path), expected="a checkpoint file", found="nothing there", remedy="check the path")
+            found = "a folder" if path.is_dir() else "nothing there"
+            remedy = "pass the files in it" if path.is_dir() else "check the path"
+            raise InputError(str(path), expected="a checkpoint file", found=found, remedy=remedy)
         if path.suffix not in SUFFIXES:
             raise InputError(
                 str(path),
@@ -100,16 +142,59 @@ def _from_paths(paths: list[Path], *, allow_pickle: bool) -> tuple[Iterator[Snap
                 found=path.suffix or "no ending",
                 remedy="convert it to safetensors",
             )
-    numbers = [re.findall(r"\d+", path.stem) for path in paths]
-    if all(numbers):
-        ordered = sorted((int(found[-1]), path) for found, path in zip(numbers, paths, strict=True))
-    else:
-        ordered = list(enumerate(sorted(paths)))
+    several = len({path.parent for path in paths}) > 1
     listed = [
-        Snapshot(step, path.name, lambda path=path: _parameters(_load(path, allow_pickle=allow_pickle), path.name))
-        for step, path in ordered
+        Snapshot(
+            step,
+            f"{path.parent.name}/{path.name}" if several else path.name,
+            lambda path=path: _parameters(_load(path, allow_pickle=allow_pickle), path.name),
+        )
+        for step, path in _numbered(paths)
     ]
     return iter(listed), [snapshot.step for snapshot in listed]
+
+
+def _numbered(paths: list[Path]) -> list[tuple[int, Path]]:
+    """The files with their steps, in order: from their names, or else from those of the folders that hold one each."""
+    steps = [_number(path.stem) for path in paths]
+    if all(step is None for step in steps) and len({path.parent for path in paths}) > 1:
+        steps = [_number(path.parent.name) for path in paths]
+    if all(step is None for step in steps):
+        return list(enumerate(sorted(paths, key=_natural)))
+    ordered: list[tuple[int, Path]] = []
+    for step, path in zip(steps, paths, strict=True):
+        if step is None:
+            raise InputError(
+                str(path),
+                expected="a step number in its name or its folder's, as for other files",
+                found="none",
+                remedy="pass a glob that leaves it out",
+            )
+        ordered.append((step, path))
+    ordered.sort()
+    for (before, one), (after, two) in pairwise(ordered):
+        if before == after:
+            raise InputError(
+                f"{one} and {two}",
+                expected="one snapshot a step",
+                found=f"step {after} from both",
+                remedy="pass one file for each step; a checkpoint sharded over several files is not supported yet",
+            )
+    return ordered
+
+
+def _number(name: str) -> int | None:
+    """The step in a name: after a word that says so, else its last whole number."""
+    for pattern in _MARKED:
+        if found := pattern.findall(name):
+            return int(found[-1])
+    found = _WHOLE.findall(name)
+    return int(found[-1]) if found else None
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _load(path: Path, *, allow_pickle: bool) -> Any:
@@ -118,14 +203,22 @@ def _load(path: Path, *, allow_pickle: bool) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # what does not load is said below
+            return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # each library raises its own kinds for a broken file
+        unsafe = _UNSAFE.search(str(error))
+        if unsafe is not None and not allow_pickle:
+            kind = unsafe[1] or unsafe[2]
+            raise InputError(
+                str(path),
+                expected="tensors only",
+                found=f"a pickled {kind}" if kind else "another pickle",
+                remedy="save model.state_dict(), or pass allow_pickle=True (command line: --allow-pickle) if you trust "
+                "the file: it runs the code inside",
+            ) from error
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        unsafe = "weights_only" in str(error) or "Unsupported" in first
-        remedy = (
-            "allow_pickle=True runs the code inside; only if you trust the file" if unsafe else "copy the file again"
-        )
-        raise InputError(str(path), expected="a complete checkpoint", found=first, remedy=remedy) from error
+        raise InputError(str(path), expected="a complete checkpoint", found=first, remedy="copy it again") from error
 
 
 def _parameters(item: Any, label: str) -> dict[str, Tensor]:
@@ -138,7 +231,7 @@ def _parameters(item: Any, label: str) -> dict[str, Tensor]:
     if isinstance(item, Mapping):
         plain = cast("Mapping[str, Any]", item)
         for key in _NESTED:
-            if isinstance(plain.get(key), Mapping):
+            if isinstance(plain.get(key), (Mapping, nn.Module)):
                 return _parameters(plain[key], label)
         tensors = {
             name: torch.as_tensor(value) for name, value in plain.items() if isinstance(value, (Tensor, np.ndarray))

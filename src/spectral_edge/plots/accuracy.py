@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from spectral_edge.plots.frame import COLOURS, EndLabel, empty, end_labels, faded, log_scale, mark_steps, panels
+from spectral_edge.plots.frame import COLOURS, empty, faded, log_scale, mark_steps, panels
+from spectral_edge.plots.labels import EndLabel, end_labels
 from spectral_edge.plots.view import Curve, RunView
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectral_edge.plots.frame import COLOURS, EndLabel, empty, end_labels, log_scale, mark_steps, panels, shades
+from spectral_edge.plots.frame import COLOURS, empty, log_scale, mark_steps, panels, shades
 from spectral_edge.plots.frame import FAINT as ZERO
+from spectral_edge.plots.labels import EndLabel, end_labels
 from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:

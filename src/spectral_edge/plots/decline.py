@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spectral_edge.measure import Decline
-from spectral_edge.plots.frame import (
-    COLOURS,
-    INK,
-    EndLabel,
-    corner,
-    empty,
-    end_labels,
-    headroom,
-    log_scale,
-    mark_steps,
-    panels,
-)
+from spectral_edge.plots.frame import COLOURS, INK, corner, empty, headroom, log_scale, mark_steps, panels
+from spectral_edge.plots.labels import EndLabel, end_labels
 from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:
@@ -38,6 +30,8 @@ def decline_figure(views: Sequence[RunView]) -> Figure:
     for column, view in enumerate(views):
         if view.windows == 0:
             empty(above[column], "no full window")
+        elif not np.isfinite(view.series["g23"]).any():
+            empty(below[column], "g23 is undefined")
         for ax, name, colour in (
             (above[column], "gram_trace", INK),
             (above[column], "g23", COLOURS[view.role]),
@@ -79,6 +73,10 @@ def _fall(ax: Axes, fall: Decline, colour: str) -> None:
 def _say(ax: Axes, view: RunView, names: Sequence[str]) -> None:
     """The declines in numbers, where `headroom` left a place for them."""
     words = {"g23": "g23", "gram_trace": "tr G", "g23_normalized": "g23 / tr G"}
-    folds = [f"{words[name]} {view.falls[name].fold:,.3g}" for name in names if name in view.falls]
+    folds = [f"{words[name]}: {_fold(view.falls[name])}" for name in names if name in view.falls]
     if folds:
-        corner(ax, f"peak before / value at the marked step:  {',  '.join(folds)}")
+        corner(ax, f"peak before / value at the mark:  {',   '.join(folds)}")
+
+
+def _fold(fall: Decline) -> str:
+    return f"{fall.fold:,.0f}-fold" if 100 <= fall.fold < 1e6 else f"{fall.fold:.3g}-fold"

@@ -1,9 +1,8 @@
-"""What all figures share: the grid of panels, colours, labels at the ends of lines, marked steps."""
+"""What all figures share: the grid of panels, colours, scales, marked steps, words in a panel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,18 +23,8 @@ COLOURS = {"run": "#0072B2", "control": "#D55E00"}
 INK, FAINT, BAND = "#222222", "#8a8a8a", "#e3e3e3"
 SMALL, NORMAL, LARGE = 12.0, 13.0, 15.0
 _TITLE_PX, _MARK_PX, _BOTTOM_PX, _LEFT_PX, _ROW_GAP_PX = 34, 24, 62, 112, 26
-_CHARACTER_PX = 9.2
+CHARACTER_PX = 9.2
 """Width of a character of a label, generously."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndLabel:
-    """A line's name, written where the line ends."""
-
-    text: str
-    colour: str
-    steps: Array
-    values: Array
 
 
 def new_figure(height: float) -> Figure:
@@ -74,7 +63,7 @@ def panels(
     stacked = max((len(view.marks) for view in views), default=0)
     top = _TITLE_PX + _MARK_PX * stacked + 12
     height = top + sum(heights) + _ROW_GAP_PX * (len(heights) - 1) + _BOTTOM_PX
-    margin = max(48.0, 26 + _CHARACTER_PX * label_characters)
+    margin = max(48.0, 26 + CHARACTER_PX * label_characters)
     panel = (WIDTH - _LEFT_PX - margin * len(views)) / len(views)
     figure = new_figure(height)
     grid = figure.add_gridspec(
@@ -211,57 +200,6 @@ def mark_steps(column: Sequence[Axes], view: RunView) -> None:
             color=INK,
             annotation_clip=False,
         )
-
-
-def end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
-    """Names lines where they end, moved apart where they would overlap. Call it once the axis limits stand."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    ax.get_ylim()  # the limits are computed only when they are asked for
-    shown: list[tuple[float, EndLabel]] = []
-    for label in labels:
-        defined = np.flatnonzero(np.isfinite(label.values))
-        if len(defined) == 0:
-            continue
-        at = defined[-1]
-        point = (float(label.steps[at]), float(label.values[at]))
-        place = float((ax.transScale + ax.transLimits).transform(point)[1])
-        if np.isfinite(place):
-            shown.append((min(max(place, 0.0), 1.0), label))
-    shown.sort(key=lambda pair: pair[0])
-    height = ax.get_position().height * figure.get_figheight() * DPI
-    places = _apart([place for place, _ in shown], gap=SMALL * 1.3 * DPI / 72 / height)
-    for place, (end, label) in zip(places, shown, strict=True):
-        if abs(place - end) * height > 3:
-            ax.plot(
-                [1.002, 1.012],
-                [end, place],
-                transform=ax.transAxes,
-                color=label.colour,
-                linewidth=0.8,
-                clip_on=False,
-                scalex=False,
-                scaley=False,
-                gid="leader",
-            )
-        ax.text(1.015, place, label.text, transform=ax.transAxes, color=label.colour, fontsize=SMALL, va="center")
-
-
-def _apart(places: list[float], *, gap: float) -> list[float]:
-    """Sorted places moved as little as is needed to lie `gap` apart."""
-    groups: list[list[float]] = []  # each [centre, count]; members are `gap` apart
-    for place in places:
-        groups.append([place, 1])
-        while len(groups) > 1:
-            (before, n), (after, m) = groups[-2], groups[-1]
-            if after - before >= gap * (n + m) / 2:
-                break
-            groups[-2:] = [[(before * n + after * m) / (n + m), n + m]]
-    moved = [centre + (i - (count - 1) / 2) * gap for centre, count in groups for i in range(int(count))]
-    # No label reaches below the axis, where the numbers of the steps stand, unless there are too many to fit.
-    for i, place in enumerate(moved):
-        moved[i] = max(place, i * gap)
-    return moved
 
 
 def _thousands(value: float, _: int | None) -> str:

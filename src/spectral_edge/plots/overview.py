@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from spectral_edge.plots.frame import (
     NORMAL,
     SMALL,
     WIDTH,
-    EndLabel,
     empty,
-    end_labels,
     faded,
+    headroom,
+    key,
     largest,
     log_scale,
     new_figure,
@@ -26,6 +26,7 @@ from spectral_edge.plots.frame import (
     ratio_ticks,
     time_axis,
 )
+from spectral_edge.plots.labels import EndLabel, end_labels
 from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:
@@ -158,17 +159,30 @@ def _norms(ax: Axes, views: Sequence[RunView]) -> None:
             labels.append(EndLabel(said, COLOURS[view.role], steps, view.series[name]))
         if "g23" in view.falls:
             fall = view.falls["g23"]
-            ax.plot(
-                [fall.peak_step, fall.step],
-                [fall.peak, fall.value],
-                "o",
-                color=COLOURS[view.role],
-                markersize=8,
-                markeredgecolor="white",
-                zorder=4,
-            )
+            steps, values = [fall.peak_step, fall.step], [fall.peak, fall.value]
+            ax.plot(steps, values, linewidth=0, zorder=4, label=f"fall of {view.role}", **_dot(view))
     _windows(ax, views)
+    _dots_key(ax, views)
     end_labels(ax, labels)
+
+
+def _dot(view: RunView) -> dict[str, Any]:
+    """A filled dot for the run and a ring around it for the control: both are seen where they coincide."""
+    colour = COLOURS[view.role]
+    if view.role == "run":
+        return {"marker": "o", "markersize": 7, "color": colour, "markeredgecolor": "white"}
+    return {"marker": "o", "markersize": 12, "color": colour, "markerfacecolor": "none", "markeredgewidth": 1.8}
+
+
+def _dots_key(ax: Axes, views: Sequence[RunView]) -> None:
+    from matplotlib.lines import Line2D
+
+    read = [view for view in views if "g23" in view.falls]
+    if not read:
+        return
+    headroom(ax, 0.12)
+    words = [f"{'' if place else 'peak and value read: '}{view.role}" for place, view in enumerate(read)]
+    key(ax, [Line2D([], [], linewidth=0, label=said, **_dot(view)) for said, view in zip(words, read, strict=True)])
 
 
 def _windows(ax: Axes, views: Sequence[RunView]) -> None:

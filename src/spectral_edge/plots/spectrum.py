@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectral_edge.plots.frame import EndLabel, empty, end_labels, log_scale, mark_steps, panels, shades
+from spectral_edge.plots.frame import empty, log_scale, mark_steps, panels, shades
+from spectral_edge.plots.labels import EndLabel, end_labels
 from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:

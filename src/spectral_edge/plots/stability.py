@@ -1,67 +1,50 @@
-"""Do the leading directions last: overlap of windows that share no row, regime, and what moves the model."""
+"""Do the leading directions last: overlap of windows that share no row, and what moves the model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from spectral_edge.plots.frame import COLOURS, empty, headroom, key, mark_steps, panels
-from spectral_edge.plots.view import Array, RunView
-from spectral_edge.quantities import REGIMES
+from spectral_edge.plots.frame import COLOURS, empty, mark_steps, panels
+from spectral_edge.plots.view import RunView
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-REGIME_COLOURS = ("#d9e8f3", "#fbf0cf", "#f5ddd3")
-"""Tints for plateau, transition and forgetting, light enough to draw on."""
 
 
 def stability_figure(views: Sequence[RunView]) -> Figure:
-    """Adiabatic parameter on its regime, overlap of the first mode one window apart, its progress share.
+    """What the leading k* directions lose in one window, k* itself, overlap and progress share of the first mode.
 
     Args:
         views: a run, and its control if there is one.
     """
     figure, axes = panels(
         views,
-        ["lost in one window\n(adiabatic_emp)", "overlap of mode 1\n(lag W)", "progress share\nof mode 1"],
-        heights=[280, 230, 230],
+        [
+            "lost in one window\n(adiabatic_emp)",
+            "of how many\n(raw k*)",
+            "overlap of mode 1\n(lag W)",
+            "progress share\nof mode 1",
+        ],
+        heights=[250, 150, 230, 230],
     )
-    for row in axes:
+    shares = [axes[0], axes[2], axes[3]]
+    for row in shares:
         row[0].set_ylim(-0.03, 1.03)
         row[0].set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
-    headroom(axes[0][0], 0.14)
+    width = max(view.series["sigma"].shape[1] for view in views)
+    axes[1][0].set_ylim(0.3, width - 0.3)
+    axes[1][0].set_yticks(range(1, width, max(1, width // 4)))
     for column, view in enumerate(views):
         series, steps, colour = view.series, view.series["step"], COLOURS[view.role]
-        lost, overlap, progress = (row[column] for row in axes)
+        lost, positions, overlap, progress = (row[column] for row in axes)
         if view.windows == 0:
             empty(lost, "no full window")
             continue
-        _regimes(lost, steps, series["regime"])
         lost.plot(steps, series["adiabatic_emp"], color=colour, linewidth=1.9)
+        positions.plot(steps, series["k_star_raw"], "o", color=colour, markersize=3.5, label="raw")
         overlap.plot(steps, series["alpha_overlap"][:, 0], color=colour, linewidth=1.9)
         progress.plot(steps, series["progress_share"][:, 0], color=colour, linewidth=1.9)
     for column, view in enumerate(views):
         mark_steps([row[column] for row in axes], view)
-    _key(axes[0][-1])
     return figure
-
-
-def _regimes(ax: Axes, steps: Array, regime: Array) -> None:
-    """A tint behind each window, reaching half-way to its neighbours."""
-    if len(steps) < 2:
-        return
-    middle = (steps[1:] + steps[:-1]) / 2
-    edges = np.concatenate(([steps[0]], middle, [steps[-1]]))
-    for code, tint in enumerate(REGIME_COLOURS):
-        bars = [(float(edges[i]), float(edges[i + 1] - edges[i])) for i in np.flatnonzero(regime == code)]
-        ax.broken_barh(bars, (0.0, 1.0), facecolors=tint, linewidth=0, antialiased=False, zorder=0.5)
-
-
-def _key(ax: Axes) -> None:
-    from matplotlib.patches import Patch
-
-    key(ax, [Patch(color=tint, label=name) for name, tint in zip(REGIMES, REGIME_COLOURS, strict=True)])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.sentences import band_clause, coherence_clause
+from spectral_edge.report.sentences import P_WORDS, band_clause, coherence_clause
 from spectral_edge.report.words import fold, listed, number, opening, percent, too_short
 from spectral_edge.transitions import CRITERIA
 
@@ -39,15 +39,16 @@ def _accuracy_of(facts: RunFacts) -> list[str]:
     said = [f"the {facts.name}'s training accuracy first reaches 0.99 at step {known:,}"] if known is not None else []
     steps = {facts.transition(criterion) for criterion in CRITERIA}
     dated = sorted(step for step in steps if step is not None)
+    until = "" if facts.evaluated is None else f" up to step {facts.evaluated:,}, its last evaluation"
+    missed = f", and some are not met{until}" if None in steps else ""
     if len(dated) > 1:
         span = f"between steps {dated[0]:,} and {dated[-1]:,}"
-        said.append(f"by the published criteria the {facts.name}'s transition falls {span}")
+        said.append(f"by the criteria that it meets, the {facts.name}'s transition falls {span}{missed}")
     elif dated:
-        missed = "" if None not in steps else ", and some are never met"
         said.append(f"every criterion that the {facts.name} meets dates its transition to step {dated[0]:,}{missed}")
     else:
         best = f"its best test accuracy is {number(facts.best)}"
-        said.append(f"the {facts.name} meets none of the criteria in {facts.end:,} steps; {best}")
+        said.append(f"the {facts.name} meets none of the criteria{until}; {best}")
     return [opening("; ".join(said))]
 
 
@@ -92,7 +93,9 @@ def _positions(shares: dict[int, float]) -> str:
 
 def _coherence(pair: Pair) -> list[str]:
     whole = [coherence_clause(facts, pair.read_step) for facts in pair.both]
-    said = [opening(f"{pair.where}, coherence is {' and '.join(whole)}")]
+    said = [opening(f"{pair.where}, coherence is {' and '.join(whole)}, {P_WORDS}")]
+    if any(facts.memory[0] is not None for facts in pair.both):
+        said.append("A positive coherence can have a p near 1: the optimizer's memory alone would give more of it.")
     for facts in pair.both:
         coherent = _extreme(facts, pair.read_step, "coherence")
         moving = _extreme(facts, pair.read_step, "update_norm")
@@ -127,6 +130,12 @@ def _decline(pair: Pair) -> list[str]:
                 f"g23 / tr G {fold(share)}"
             )
         )
+    early = [f"the {facts.name}'s" for facts in pair.both if facts.falls_from_start(pair.read_step)]
+    if early:
+        peak = "peak of g23 is" if len(early) == 1 else "peaks of g23 lie in"
+        said.append(
+            opening(f"{' and '.join(early)} {peak} the first full window, so the fold mostly measures early training")
+        )
     ties = [f"{facts.following:.2f} in the {facts.name}" for facts in pair.both if facts.following is not None]
     if ties:
         said.append(opening(f"over all windows, the correlation of ln g23 with ln tr G is {' and '.join(ties)}"))
@@ -140,20 +149,20 @@ def _decline(pair: Pair) -> list[str]:
 def _stability(pair: Pair) -> list[str]:
     said: list[str] = []
     for facts in pair.both:
-        lost, overlap = facts.value("adiabatic_emp", pair.read_step), facts.element("alpha_overlap", pair.read_step, 1)
-        progress, regime = facts.element("progress_share", pair.read_step, 1), facts.regime(pair.read_step)
-        named = f", which counts as {regime}" if regime else ""
-        where = f"{pair.where}, the leading directions of the {facts.name}"
+        step = pair.read_step
+        position, lost = facts.value("k_star_raw", step), facts.value("adiabatic_emp", step)
+        overlap, progress = facts.element("alpha_overlap", step, 1), facts.element("progress_share", step, 1)
+        if lost is None and overlap is None and progress is None:
+            said.append(opening(f"{pair.where}, stability is undefined for the {facts.name}"))
+            continue
         said.append(
             opening(
-                f"{where} have lost {number(lost)} over one window{named}; "
-                f"mode 1 overlaps its counterpart by {number(overlap)}, and its progress share is {number(progress)}"
+                f"{pair.where}, {percent(lost)} of the {facts.name}'s leading directions (raw k* {number(position)}) "
+                f"is lost over one window; mode 1 overlaps its counterpart by {number(overlap)}, and its progress "
+                f"share is {number(progress)}"
             )
         )
-        shares = facts.regime_shares()
-        if shares:
-            parts = listed([f"{percent(share)} are {name}" for name, share in shares.items()])
-            said.append(opening(f"of the {facts.name}'s windows, {parts}"))
+    said.append("This loss (adiabatic_emp) speaks of the leading k* directions, so it jumps where k* does.")
     said.append(
         "A large overlap is necessary for structure, not sufficient: drift, oscillation and a covariance spike all "
         "give it."

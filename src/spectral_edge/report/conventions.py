@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from spectral_edge.report.facts import RunFacts
+from spectral_edge.report.facts import DELAY, RunFacts
 from spectral_edge.report.pair import Pair
 from spectral_edge.report.words import listed, number
 from spectral_edge.transitions import CRITERIA
@@ -28,11 +28,15 @@ def conventions(pair: Pair) -> list[str]:
         "Normalised ratios are those of the window with every update scaled to norm one (`cosine_ratios`): raw ratios "
         "move with every change of update norm. The band speaks of normalised ratios; clear k* is the position of the "
         "largest where it leaves the band.",
+        "Metrics are read by name. The test accuracy is `test_accuracy`, else `val_accuracy`, else `eval_accuracy`; "
+        "the training accuracy is `train_accuracy`; every other accuracy and every `*_loss` is only drawn. Accuracies "
+        "are shares of 1.",
         f"Watched: {_each(pair, _watched)}. A layer is a parameter's path up to its first "
         "number, or its module's path.",
         f"The transition is dated by the default criterion, {CRITERIA[0].words}, at the first of these. A run that "
-        "never meets it is censored at its last step, not given one. A quantity at a step is read in the last window "
-        "that ends at or before it.",
+        "does not meet it is censored at the last evaluation of its test accuracy, not given a step. A run is said to "
+        f"grok where its training accuracy reached 0.99 at least {DELAY} evaluations before, else to make the "
+        "transition. A quantity at a step is read in the last window that ends at or before it.",
         *(yoked if pair.control is not None else []),
         "The decline is the largest value over all full windows before that one, divided by the value in it. It is "
         "taken for g23, tr G and g23 / tr G over the same windows, each from its own peak. g23 = lambda_2 - lambda_3 "
@@ -51,9 +55,11 @@ def null_words(pair: Pair) -> list[str]:
         "A zero-mean spike of the covariance, a direction in which updates vary more without moving the model, cannot "
         "be told from structure by its ratios: it may leave the band too. Coherence and the progress share, which see "
         "the sign of updates, tell it from drift.",
-        "Coherence p compares the mean cosine with its value under flips of the updates' signs, one-sided for drift. "
-        "It is exact for any covariance once the memory is right. Windows overlap, so a share of windows outside the "
-        "band describes the record; it does not count independent findings.",
+        "Coherence p belongs to the whitened coherence: the mean cosine after the optimizer's memory is taken out of "
+        "the updates, compared with its value under flips of their signs, one-sided for drift. So a positive coherence "
+        "can have p = 1 where the memory explains more. It is exact, for any covariance, only for updates without "
+        "memory; with memory it is approximate. Windows overlap, so a share of windows outside the band describes the "
+        "record; it does not count independent findings.",
         f"Memory: {_each(pair, _memory)}.",
     ]
 

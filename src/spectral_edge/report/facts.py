@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from spectral_edge.analysis import EdgeSeries, Trace
 from spectral_edge.errors import Outcome, TraceError
 from spectral_edge.measure import Decline, decline_null, decline_pub
-from spectral_edge.quantities import REGIMES
 from spectral_edge.transitions import CRITERIA, Criterion, transition_step
 
 Array = NDArray[Any]
@@ -20,6 +19,8 @@ _TEST = ("test_accuracy", "val_accuracy", "eval_accuracy")
 _TRAIN = "train_accuracy"
 MEMORISED = Criterion("memorised", 0.99, 1, "first", "this library")
 """When the training accuracy counts as complete."""
+DELAY = 5
+"""Evaluations of the test accuracy between that and the transition from which a run is said to grok."""
 DECLINES = ("g23", "gram_trace", "g23_normalized")
 """The published statistic, and the same for the update norm that it follows and for their quotient."""
 
@@ -78,6 +79,30 @@ class RunFacts:
         if self.accuracy is None or not np.isfinite(self.accuracy[1]).any():
             return None
         return float(np.nanmax(self.accuracy[1]))
+
+    @property
+    def evaluated(self) -> int | None:
+        """The step of the last test accuracy that is a number: where a run without a transition is censored."""
+        if self.accuracy is None:
+            return None
+        known = self.accuracy[0][np.isfinite(self.accuracy[1])]
+        return int(known[-1]) if len(known) else None
+
+    @property
+    def also_met(self) -> tuple[Criterion, int] | None:
+        """Where the default criterion is not met, the first listed one that is, and its step."""
+        found = ((criterion, self.transition(criterion)) for criterion in CRITERIA)
+        met = next(((criterion, step) for criterion, step in found if step is not None), None)
+        return None if met is None or met[0] is CRITERIA[0] else met
+
+    @property
+    def grokked(self) -> bool:
+        """Whether the training accuracy was complete at least five evaluations before the transition."""
+        known, step = self.memorised, self.transition()
+        if self.accuracy is None or known is None or step is None:
+            return False
+        evaluations = self.accuracy[0]
+        return int(((evaluations >= known) & (evaluations < step)).sum()) >= DELAY
 
     @property
     def memorised(self) -> int | None:
@@ -172,15 +197,23 @@ class RunFacts:
         at = self.index(step)
         return None if at is None else self.series.reason(name)[at]
 
-    def regime(self, step: int | None) -> str | None:
-        """Name of the regime at a step."""
-        value = self.value("regime", step)
-        return None if value is None else REGIMES[int(value)]
-
     def fall(self, name: str, step: int | None) -> Decline | None:
         """The published decline: the peak over all windows before the one at a step, against the value there."""
         at = self.index(step)
         return None if at is None else decline_pub(self.series[name][: at + 1], self.series.step[: at + 1])
+
+    def fall_of_group(self, group: str, step: int | None) -> Decline | None:
+        """The published decline of g23 of one recorded group."""
+        if group not in self.trace.groups or self.index(step) is None:
+            return None
+        series = self.trace.edge(self.window, group=group)
+        at = len(series.step) if step is None else int(np.searchsorted(series.step, step, side="right"))
+        return decline_pub(series["g23"][:at], series.step[:at])
+
+    def falls_from_start(self, step: int | None) -> bool:
+        """Whether g23 has its peak in the first full window."""
+        fall = self.fall("g23", step)
+        return fall is not None and fall.peak_step == int(self.series.step[0])
 
     def fall_of_noise(self, step: int | None) -> tuple[float, float] | None:
         """Median and 95th percentile of the decline of g23 for structureless updates of constant norm."""
@@ -222,13 +255,6 @@ class RunFacts:
         if min(float(np.std(column)) for column in logs) < 1e-12:
             return None
         return float(np.corrcoef(*logs)[0, 1])
-
-    def regime_shares(self) -> dict[str, float]:
-        """Share of windows in each regime, among those that have one."""
-        column = self.series["regime"]
-        defined = np.isfinite(column)
-        shares = {name: _share(column == code, defined) for code, name in enumerate(REGIMES)}
-        return {name: share for name, share in shares.items() if share}
 
 
 def _share(which: Array, among: Array) -> float | None:

@@ -6,7 +6,10 @@ from typing import Literal
 
 from spectral_edge.analysis import Trace
 from spectral_edge.plots import Mark, RunView
+from spectral_edge.report.differences import Difference, differences
 from spectral_edge.report.facts import RunFacts, window_of
+from spectral_edge.report.words import dated, happens
+from spectral_edge.transitions import CRITERIA
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Pair:
     def both(self) -> list[RunFacts]:
         """The run, and the control if there is one."""
         return [self.run] if self.control is None else [self.run, self.control]
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """In what the two differ besides weight decay, as far as it was recorded; empty without a control."""
+        return [] if self.control is None else differences(self.run, self.control)
+
+    @property
+    def same_decay(self) -> bool:
+        """Whether both are known to have one weight decay, so that this is not the treatment."""
+        known = {facts.weight_decay for facts in self.both}
+        return len(known) == 1 and None not in known
 
     @cached_property
     def owner(self) -> Literal["run", "control"] | None:
@@ -94,13 +108,19 @@ class Pair:
         if facts.accuracy is None:
             return name
         own = facts.transition()
-        return f"{name}: never groks in {facts.end:,} steps" if own is None else f"{name}: groks at step {own:,}"
+        if own is not None:
+            return f"{name}: {happens(facts)} at step {own:,}"
+        if facts.evaluated is None:
+            return name
+        missed = "no transition" if facts.also_met is None else f"no sustained {CRITERIA[0].threshold:g}"
+        return f"{name}: {missed} up to step {facts.evaluated:,}"
 
     def _marks(self, facts: RunFacts) -> tuple[Mark, ...]:
         own = facts.transition()
         marks: list[Mark] = []
         if own is not None:
-            marks.append(Mark(own, f"grok step {own:,}"))
+            marks.append(Mark(own, dated(facts, own)))
         if self.step is not None and facts.name != self.owner:
-            marks.append(Mark(self.step, f"yoked: {self.owner}'s grok step {self.step:,}"))
+            owner = next(other for other in self.both if other.name == self.owner)
+            marks.append(Mark(self.step, f"yoked: {self.owner}'s {dated(owner, self.step)}"))
         return tuple(marks)

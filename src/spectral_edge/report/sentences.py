@@ -3,7 +3,7 @@
 from spectral_edge.analysis import Trace
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.words import BAR, fold, moved, number, opening, percent, too_short
+from spectral_edge.report.words import BAR, fold, happens, listed, moved, number, opening, percent, too_short, why
 from spectral_edge.transitions import CRITERIA
 
 
@@ -26,23 +26,42 @@ def pair_headline(pair: Pair) -> list[str]:
 
 
 def transition_sentence(pair: Pair) -> str:
-    """When each run reached the default criterion, or that it never did."""
+    """When each run met the default criterion or how far it was evaluated without, and what sets the two apart."""
+    apart = [difference.name for difference in pair.differences]
+    besides = "not in weight decay but in" if pair.same_decay else "in more than the treatment:"
+    beside = f"; the two differ {besides} {listed(apart)}" if apart else ""
+    return opening(_transitions(pair) + beside)
+
+
+def differences_sentence(pair: Pair) -> str | None:
+    """In what a run and its control differ that should be alike, with both values; None where nothing is known."""
+    if not pair.differences:
+        return None
+    listing = "; ".join(difference.words for difference in pair.differences)
+    if pair.same_decay:
+        return f"These two differ, and not in weight decay: {listing}. What of this is no treatment confounds them."
+    return f"These two differ in more than the treatment: {listing}. No contrast between them is due to it alone."
+
+
+def _transitions(pair: Pair) -> str:
     run, control = pair.run, pair.control
     clauses = [_transition(run)]
     if control is None:
-        return opening(clauses[0])
+        return clauses[0]
     clauses.append(_transition(control))
     known = [facts for facts in pair.both if facts.accuracy is not None]
     happened = [facts for facts in known if facts.transition() is not None]
-    sentence = opening("; ".join(clauses))
+    sentence = "; ".join(clauses)
     if len(known) < 2:
         return sentence
     if len(happened) == 2:
-        return opening(f"both grok: {'; '.join(clauses)}, so the control is not a run without a transition")
+        # Where only one of them groks, the neutral words hold for both.
+        verb = happens(min(known, key=lambda facts: facts.grokked), plural=True)
+        return f"both {verb}: {sentence}, so the control is not a run without a transition"
     if not happened:
-        return opening(f"neither groks: {'; '.join(clauses)}")
+        return f"neither {happens(run)} ({CRITERIA[0].words}): {sentence}"
     if happened[0] is control:
-        return opening(f"{'; '.join(clauses)}, so it is the run that is read at the control's step")
+        return f"{sentence}, so it is the run that is read at the control's step"
     return sentence
 
 
@@ -52,13 +71,25 @@ def _transition(facts: RunFacts) -> str:
         return f"no test accuracy was logged for the {facts.name}, so no transition can be dated; {watched}"
     step = facts.transition()
     if step is None:
-        best = f"best test accuracy {number(facts.best)}" if facts.best is not None else "no finite test accuracy"
-        return f"the {facts.name} never groks in {facts.end:,} steps ({best})"
+        return _censored(facts)
     known = facts.memorised
     before = ""
     if known is not None and known < step:
-        before = f", {step - known:,} steps after its training accuracy first reached 0.99"
-    return f"the {facts.name} groks at step {step:,} ({CRITERIA[0].words}){before}"
+        delay = "1 step" if step - known == 1 else f"{step - known:,} steps"
+        before = f", {delay} after its training accuracy first reached 0.99"
+    return f"the {facts.name} {happens(facts)} at step {step:,} ({CRITERIA[0].words}){before}"
+
+
+def _censored(facts: RunFacts) -> str:
+    """That a run did not meet the default criterion as far as it was evaluated, and what it met instead."""
+    if facts.evaluated is None:
+        return f"the test accuracy of the {facts.name} is nowhere a number, so no transition can be dated"
+    until = f"up to step {facts.evaluated:,}, its last evaluation"
+    best = f"best test accuracy {number(facts.best)}"
+    if facts.also_met is None:
+        return f"the {facts.name} makes no transition {until} ({best})"
+    other, at = facts.also_met
+    return f"the {facts.name} has its {other.words} at step {at:,}, but no {CRITERIA[0].words} {until} ({best})"
 
 
 # what the published statistic says --------------------------------------------------------------------------------
@@ -71,7 +102,8 @@ def decline_sentence(pair: Pair) -> str:
         return opening(f"{too_short(run)}, so nothing can be said of the spectrum")
     g23, trace, share = (run.fall(name, step) for name in ("g23", "gram_trace", "g23_normalized"))
     if g23 is None:
-        return opening(f"{pair.where}, the decline of g23 is undefined for the run")
+        reason = "" if run.value("g23", step) is not None else f" ({why(run, 'g23', step).rstrip('.')})"
+        return opening(f"{pair.where}, the decline of g23 is undefined for the run{reason}")
     beside = f"{moved('tr G', trace)} and {moved('g23 / tr G', share)}"
     if trace is not None and share is not None and min(trace.fold, share.fold) >= 1:
         beside = f"tr G is {number(trace.fold)} times and g23 / tr G {number(share.fold)} times lower"
@@ -95,6 +127,8 @@ def _against(pair: Pair, own: float) -> str:
     return f"; by the same step {there}: only {passing} passes the published bar of {BAR}"
 
 
+P_WORDS = "p being that of the whitened coherence under sign flips"
+
 # what the null says -----------------------------------------------------------------------------------------------
 
 
@@ -107,7 +141,7 @@ def null_sentence(pair: Pair) -> str:
     agree = [coherence_clause(facts, step) for facts in pair.both]
     return opening(
         f"{pair.where}, {band_clause(pair)}; over the whole record it is outside in {' and in '.join(shares)}; "
-        f"coherence is {' and '.join(agree)}"
+        f"coherence is {' and '.join(agree)}, {P_WORDS}"
     )
 
 

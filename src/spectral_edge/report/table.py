@@ -9,6 +9,9 @@ from spectral_edge.report.pair import Pair
 from spectral_edge.report.words import BAR, UNDEFINED, fold, number, p_value, percent, why
 from spectral_edge.transitions import CRITERIA, Criterion
 
+ATTENTION = "attention"
+PUBLISHED = "published formula, on the parameters and cadence watched here (the paper: attention matrices)"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -34,16 +37,24 @@ def key_numbers(pair: Pair) -> list[Row]:
 
         return cell
 
+    attention: list[Row] = []
+    if any(ATTENTION in facts.trace.groups for facts in pair.both):
+        fell = row(
+            f"g23 of group {ATTENTION}", lambda f: _group(f, step), "published formula, at the cadence watched here"
+        )
+        attention.append(fell)
+
     return [
         Row("Observation"),
         row("parameters watched", lambda f: f"{f.trace.parameter_count:,}"),
         row("coverage", lambda f: percent(f.trace.coverage), "share of the trainable parameters"),
         row("steps", lambda f: f"{f.end:,}", "last step known"),
+        row("test accuracy evaluated up to step", _evaluated),
         row("updates recorded", lambda f: f"{len(f.trace.steps):,}"),
         row("steps an update spans", lambda f: number(f.cadence), "cadence, median"),
         row("window and horizon", lambda f: f"{f.window} and {f.trace.horizon} updates"),
         row("full windows", lambda f: f"{f.windows:,}"),
-        Row("Grok step"),
+        Row("Step of the transition, censored at the last evaluation"),
         *(row(criterion.words, _dated(criterion), criterion.source) for criterion in CRITERIA),
         Row(f"Edge {pair.where}"),
         row("k* raw", scalar("k_star_raw"), "thesis"),
@@ -55,7 +66,11 @@ def key_numbers(pair: Pair) -> list[Row]:
         row("its percentile in the band", lambda f: _percentile(f, step), "of the ratio at that position"),
         row("limit of the band", scalar("band_max"), "99th percentile of the largest normalised ratio"),
         row("coherence", scalar("coherence"), "signed"),
-        row("coherence p", lambda f: p_value(f.value("coherence_p", step), f.window), "sign flips, one-sided"),
+        row(
+            "coherence p",
+            lambda f: p_value(f.value("coherence_p", step), f.window),
+            "of the whitened coherence, under sign flips, one-sided",
+        ),
         Row("Whole record"),
         row("windows with the largest normalised ratio outside the band", lambda f: percent(f.outside)),
         row(
@@ -64,7 +79,8 @@ def key_numbers(pair: Pair) -> list[Row]:
             f"i.i.d. noise: {percent(null)}" if null else "no null value for this window",
         ),
         Row(f"Decline: peak before over value {pair.where}"),
-        row("g23", lambda f: fold(f.fall("g23", step)), f"published statistic, bar {BAR}"),
+        row("g23", lambda f: fold(f.fall("g23", step)), f"{PUBLISHED}; bar {BAR}"),
+        *attention,
         row("the same for noise", lambda f: _noise(f, step), "i.i.d. updates of constant norm, as many windows"),
         row("tr G", lambda f: fold(f.fall("gram_trace", step)), "squared update norms"),
         row("g23 / tr G", lambda f: fold(f.fall("g23_normalized", step)), "normalised"),
@@ -76,9 +92,21 @@ def _dated(criterion: Criterion) -> Callable[[RunFacts], str]:
         if facts.accuracy is None:
             return "no test accuracy logged"
         step = facts.transition(criterion)
-        return f"never (censored at {facts.end:,})" if step is None else f"{step:,}"
+        if step is not None:
+            return f"{step:,}"
+        return UNDEFINED if facts.evaluated is None else f"not met (censored at {facts.evaluated:,})"
 
     return cell
+
+
+def _evaluated(facts: RunFacts) -> str:
+    return "none logged" if facts.evaluated is None else f"{facts.evaluated:,}"
+
+
+def _group(facts: RunFacts, step: int | None) -> str:
+    if ATTENTION not in facts.trace.groups:
+        return "no such group"
+    return fold(facts.fall_of_group(ATTENTION, step))
 
 
 def _largest(facts: RunFacts, step: int | None) -> str:

@@ -37,6 +37,18 @@ def moved(name: str, fall: Decline | None) -> str:
     return f"{name} is {number(fall.fold)} times lower than at its peak"
 
 
+def happens(facts: RunFacts, *, plural: bool = False) -> str:
+    """The verb for a transition: to grok is to make it long after the training set is solved."""
+    if facts.grokked:
+        return "grok" if plural else "groks"
+    return "make the transition" if plural else "makes the transition"
+
+
+def dated(facts: RunFacts, step: int) -> str:
+    """The transition of a run as a name for its step."""
+    return f"{'grok' if facts.grokked else 'transition'} step {step:,}"
+
+
 def listed(parts: list[str]) -> str:
     """a, b and c."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""

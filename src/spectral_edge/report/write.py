@@ -24,7 +24,7 @@ from spectral_edge.report.captions import caption
 from spectral_edge.report.conventions import conventions, null_words
 from spectral_edge.report.facts import RunFacts
 from spectral_edge.report.pair import Pair
-from spectral_edge.report.sentences import pair_headline
+from spectral_edge.report.sentences import differences_sentence, pair_headline
 from spectral_edge.report.table import key_numbers
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def write_report(
     page = environment.from_string(template).render(
         title=title or _title(pair),
         headline=pair_headline(pair),
+        notice=differences_sentence(pair),
         overview=pictures[0],
         figures=pictures[1:],
         columns=[facts.name for facts in pair.both],

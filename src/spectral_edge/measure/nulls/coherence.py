@@ -78,7 +78,7 @@ def coherence_p(grams: NDArray[np.float64], memory: Memory) -> NDArray[np.float6
 
 
 def _flip_p(matrices: NDArray[np.float64], memory: Memory) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P values of windows whitened as they are given [N, W, W] -> [N], and their mean squared whitened cosine [N]."""
+    """The p values of windows whitened as they are [N, W, W] -> [N], and their mean squared whitened cosine [N]."""
     count, size = matrices.shape[0], matrices.shape[-1]
     p_values = np.full(count, np.nan)
     if size < 2:

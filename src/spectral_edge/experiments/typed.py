@@ -1,0 +1,54 @@
+"""Settings as they are typed on a command line, with errors that name the option."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from spectral_edge.errors import InputError
+from spectral_edge.experiments.arithmetic import OPERATIONS, ArithmeticConfig
+from spectral_edge.experiments.config import RunConfig
+
+_GIVEN_OTHERWISE = ("task", "size", "seed")
+
+
+def settings_help() -> str:
+    """What `--set` accepts, for its help text."""
+    named = [field.name for kind in (ArithmeticConfig, RunConfig) for field in fields(kind)]
+    names = ", ".join(name for name in named if name not in _GIVEN_OTHERWISE)
+    return f"A setting as name=value; repeatable. Names: {names}. Operations: {', '.join(OPERATIONS)}."
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings from name=value; values are read as JSON where they can be.
+
+    Args:
+        pairs: what was typed.
+
+    Raises:
+        InputError: for anything of another form.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name in ("family", "size"):
+            raise InputError("--set", expected="name=value", found=pair, remedy="for instance --set operation=mul")
+        try:
+            settings[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            settings[name.replace("-", "_")] = value
+    return settings
+
+
+def option_named(
+    error: InputError, *, options: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> InputError:
+    """The same error with the option in place of the setting's name.
+
+    Args:
+        error: what is wrong with a configuration.
+        options: settings that have an option of their own.
+        settings: those given by `--set`.
+    """
+    prefix = "--set " if error.subject in (settings or {}) else "--" if error.subject in options else ""
+    return InputError(f"{prefix}{error.subject}", expected=error.expected, found=error.found, remedy=error.remedy)
