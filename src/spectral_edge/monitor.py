@@ -8,9 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
@@ -19,18 +17,17 @@ from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
 from spectral_edge.observe import (
     CELLS,
+    OptimizerWatch,
     ParameterSource,
     Schedule,
     Selection,
     Selector,
     as_source,
     normalise,
-    optimizer_facts,
 )
 from spectral_edge.recording import HALF, Recorder, RecorderOptions, run_metadata
 from spectral_edge.records import EdgeReading, UpdateRow
 
-Array = NDArray[np.float64]
 Vector = Mapping[str, Tensor | None] | Sequence[Tensor | None] | str
 """A vector of parameter space: by name, in the order of the watched tensors, or "parameters"; None is zero."""
 
@@ -117,14 +114,7 @@ class Monitor:
         ring_device: torch.device | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise InputError(
-                "optimizer",
-                expected="a torch optimizer",
-                found=type(optimizer).__name__,
-                remedy="call Monitor(model, optimizer)",
-            )
-        self._optimizer = optimizer
+        self._optimizer = OptimizerWatch(optimizer)
         self._schedule = Schedule(every)
         measured = WindowOptions(window, k_star, null)
         horizon = 2 * window if horizon is None else horizon
@@ -135,7 +125,7 @@ class Monitor:
                 found=str(window),
                 remedy="use a smaller window or a longer horizon",
             )
-        momentum, interval = optimizer_facts(optimizer).get("momentum"), self._schedule.interval
+        momentum, interval = self._optimizer.momentum, self._schedule.interval
         self._width = window
         described = {
             "window": window,
@@ -143,7 +133,7 @@ class Monitor:
             "k_star": k_star,
             "null": null,
             "momentum": momentum,
-            "optimizer": None if optimizer is None else type(optimizer).__name__,
+            "optimizer": self._optimizer.name,
         }
         options = RecorderOptions(
             horizon,
@@ -162,18 +152,14 @@ class Monitor:
         with torch.no_grad():
             self._recorder = Recorder(self._source, options)
         self._window = LiveWindow(measured, horizon=horizon, momentum=momentum, every=interval)
-        memory = known_memory(momentum, np.empty(0), every=interval)
+        memory = known_memory(momentum, (), every=interval)
         if null == "band" and memory is not None:
             prepare_band(window, memory)
         self._calls = 0
         self._step = 0
         self._observed = -1
-        self._clock = self._optimizer_clock()
-        self._clips: list[float | Tensor] = []
-        self._clip: Tensor | None = None
         self._pending: dict[str, list[Tensor]] = {}
         self._said_rounding = False
-        self._said_values = False
         self.failed = False
 
     # the training loop's calls ------------------------------------------------------------------------------------
@@ -206,7 +192,7 @@ class Monitor:
             A reading on observation steps with a full window, else None.
         """
         label = self._step + 1 if step is None else int(step)
-        self._note_clip(clip_factor, grad_norm, max_grad_norm)
+        self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
         if self._calls and label == self._step:
             return None  # the same step again, as in gradient accumulation
         if self._calls and label < self._step:
@@ -231,7 +217,7 @@ class Monitor:
             The norm before clipping.
         """
         norm = nn.utils.clip_grad_norm_([tensor for _, tensor in self._source.named_tensors()], max_norm)
-        self._clip = _clip_factor(norm, max_norm)
+        self._optimizer.measured(norm, max_norm)
         return norm
 
     @_never_raises
@@ -285,8 +271,7 @@ class Monitor:
             "calls": self._calls,
             "step": self._step,
             "observed": self._observed,
-            "clock": self._clock,
-            "clips": [float(factor) for factor in self._clips],
+            "optimizer": self._optimizer.state_dict(),
             "window": self._window.state_dict(),
             "pending": {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()},
             "recorder": self._recorder.state_dict(),
@@ -311,7 +296,7 @@ class Monitor:
             )
         outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
         self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
-        self._clock, self._clips = state["clock"], list(state["clips"])
+        self._optimizer.load_state_dict(state["optimizer"])
         groups = {name: list(members) for name, members in self._recorder.inventory.groups.items()}
         self._window.load_state_dict(state["window"], same_groups=groups == state["recorder"]["groups"])
         self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
@@ -332,20 +317,9 @@ class Monitor:
     def _observe(
         self, loss: float | Tensor | None, tokens: float | None, data_position: float | None
     ) -> EdgeReading | None:
-        facts = optimizer_facts(self._optimizer)
-        metadata: dict[str, float] = {name: facts[name] for name in ("learning_rate", "weight_decay") if name in facts}
-        if self._clips:
-            # A gradient that is not finite was not clipped to anything: its step is one that a scaler skips.
-            factors = [float(factor) for factor in self._clips]
-            finite = [factor for factor in factors if np.isfinite(factor)]
-            metadata["clip_factor"] = float(np.mean(finite)) if finite else np.nan
-        for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
-            if value is not None:
-                metadata[name] = self._number(name, value)
-        clock = self._optimizer_clock()
-        stepped = None if clock is None or self._clock is None else clock > self._clock
+        given = {"loss": loss, "tokens": tokens, "data_position": data_position}
+        metadata, stepped = self._optimizer.collect(self._step, given)
         outcome, row = self._recorder.observe(self._source, self._step, metadata, stepped=stepped)
-        self._clock, self._clips = clock, []
         if outcome in (Outcome.PARAMETERS_CHANGED, Outcome.NON_FINITE):
             self._pending = {}
             self._window.clear()
@@ -395,25 +369,6 @@ class Monitor:
             )
         return self._recorder.ring.embed(pieces)
 
-    def _number(self, name: str, value: float | Tensor) -> float:
-        """A value of the row as a number; NaN, and one warning, where it is none."""
-        try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            if not self._said_values:
-                self._said_values = True
-                warn(f"step {self._step}: {name} is not a number and was left out ({error})")
-            return float("nan")
-
-    def _note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
-        if factor is not None:
-            self._clips.append(factor)
-        elif norm is not None and maximum is not None:
-            self._clips.append(_clip_factor(norm, maximum))
-        elif self._clip is not None:
-            self._clips.append(self._clip)
-        self._clip = None
-
     def _turn_back(self, label: int) -> None:
         """A step number that does not increase: the run went back without telling the monitor."""
         self._recorder.branch()
@@ -435,19 +390,3 @@ class Monitor:
                 "watch float32 master weights"
             )
             self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)
-
-    def _optimizer_clock(self) -> float | None:
-        """The optimizer's own count of its steps, where it keeps one."""
-        if self._optimizer is None:
-            return None
-        for state in self._optimizer.state.values():
-            if "step" in state:
-                return float(state["step"])
-        groups = self._optimizer.param_groups
-        return 0.0 if groups and "betas" in groups[0] else None
-
-
-def _clip_factor(norm: float | Tensor, maximum: float) -> Tensor:
-    """By how much clipping to `maximum` shrinks a gradient of this norm; kept on its device, so that nothing waits."""
-    norm = torch.as_tensor(norm, dtype=torch.float32)
-    return torch.where(torch.isfinite(norm), torch.clamp(maximum / (norm + 1e-6), max=1.0), torch.nan)

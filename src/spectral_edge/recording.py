@@ -18,12 +18,15 @@ from spectral_edge.measure import group_rows, sketch_error
 from spectral_edge.observe import (
     BACKENDS,
     CELLS,
-    ExactRing,
+    ENGINES,
+    Engine,
     ParameterSource,
     Push,
     Selection,
     SketchPlan,
     SketchRing,
+    exact_engine,
+    use_sketch,
 )
 from spectral_edge.records import Inventory, Note, UpdateRow
 from spectral_edge.trace import (
@@ -101,10 +104,6 @@ class RecorderOptions:
             raise InputError("store", expected="tensors | groups", found=repr(self.store), remedy="leave it at tensors")
 
 
-ENGINES = ("auto", "exact", "sketch")
-EXACT_BELOW = 16
-"""The exact engine is chosen below this many parameters a cell: the sketch's fixed costs outweigh its savings there."""
-
 HALF = ("bfloat16", "float16")
 """Dtypes in which ordinary updates round away."""
 
@@ -135,38 +134,17 @@ class Recorder:
         self.inventory = _with_rest(inventory) if grouped else inventory
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
         self._members = tuple(self.inventory.groups.values()) if grouped and not sketched else None
-        self.ring = self._sketch_ring(tensors) if sketched else self._exact_ring(tensors)
-        self.errors = np.zeros(len(self.entries))
-        self.engine: dict[str, Any] = {"name": "exact"}
-        if isinstance(self.ring, SketchRing):
-            plan = self.ring.plan
-            self.errors = np.array([group.error for group in plan.groups])
-            self.engine = {
-                "name": "sketch",
-                "seed": plan.seed,
-                "cells": [group.cells for group in plan.groups],
-                "errors": self.errors.tolist(),
-                "backend": self.ring.backend,
-            }
-
-    def _sketch_ring(self, tensors: Sequence[Tensor]) -> SketchRing:
-        sizes = [tensor.numel for tensor in self.inventory.tensors]
-        plan = SketchPlan.make(sizes, self.inventory.groups, cells=self.options.cells, seed=self.options.seed)
-        return SketchRing(tensors, self.options.horizon, plan=plan, backend=self.options.backend)
-
-    def _exact_ring(self, tensors: Sequence[Tensor]) -> ExactRing:
-        try:
-            return ExactRing(
-                tensors, self.options.horizon, dtype=self.options.ring_dtype, device=self.options.ring_device
-            )
-        except (RuntimeError, MemoryError) as error:
-            needed = (1 + self.options.horizon) * self.inventory.watched * 4 / 2**30
-            raise InputError(
-                "ring of updates",
-                expected=f"a device with room for about {needed:.1f} GiB",
-                found=str(error).splitlines()[0][:100],
-                remedy="use engine='sketch', a shorter horizon, ring_dtype=torch.bfloat16 or ring_device='cpu'",
-            ) from error
+        if not sketched:
+            ring, device = self.options.ring_dtype, self.options.ring_device
+            self.ring: Engine = exact_engine(tensors, self.options.horizon, dtype=ring, device=device)
+            self.errors, self.engine = np.zeros(len(self.entries)), {"name": "exact"}
+            return
+        options, sizes = self.options, [tensor.numel for tensor in inventory.tensors]
+        plan = SketchPlan.make(sizes, self.inventory.groups, cells=options.cells, seed=options.seed)
+        sketch = SketchRing(tensors, options.horizon, plan=plan, backend=options.backend)
+        self.ring = sketch
+        self.errors = np.array([group.error for group in plan.groups])
+        self.engine = {"name": "sketch", **plan.describe(), "backend": sketch.backend}
 
     def group_members(self, group: str) -> tuple[int, ...]:
         """Indices among the stored entries that make up a named group."""
@@ -403,11 +381,6 @@ def _with_rest(inventory: Inventory) -> Inventory:
         taken |= set(members)
     rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
     return replace(inventory, groups={**inventory.groups, REST: rest}) if rest else inventory
-
-
-def use_sketch(engine: str, watched: int, cells: int) -> bool:
-    """Whether an engine by this name sketches this many parameters."""
-    return engine == "sketch" or (engine == "auto" and watched >= EXACT_BELOW * cells)
 
 
 def run_metadata(user: Mapping[str, Any] | None) -> dict[str, Any]:

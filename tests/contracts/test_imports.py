@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "trace": BASE,
     "events": {"records", "errors", "quantities"},
     "recording": COMPOSED,
-    "analysis": {*COMPOSED, "report"},
+    "series": {*BASE, "measure"},
+    "analysis": {*COMPOSED, "series", "report"},
     "live": {*BASE, "measure"},
     "monitor": {*COMPOSED, "recording", "analysis", "live"},
     "scan": {*COMPOSED, "recording", "analysis"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},
     "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor"},
-    "doctor": set(),
+    "doctor": {"observe"},
     "demo": {"<public>", *BASE, "experiments", "report", "analysis"},
 }
 TORCH_FREE = ("quantities", "records", "errors", "measure", "theory", "trace", "events", "plots", "report")

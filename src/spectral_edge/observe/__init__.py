@@ -1,6 +1,8 @@
 """From parameters to lag rows: the only layer that touches torch tensors."""
 
+from spectral_edge.observe.engine import ENGINES, EXACT_BELOW, Engine, exact_engine, use_sketch
 from spectral_edge.observe.fold import BACKENDS, numba_available
+from spectral_edge.observe.optimizer import OptimizerWatch
 from spectral_edge.observe.parameters import (
     ModuleSource,
     NamedSource,
@@ -11,7 +13,6 @@ from spectral_edge.observe.parameters import (
     layer_of,
     matcher,
     normalise,
-    optimizer_facts,
 )
 from spectral_edge.observe.plan import CELLS, SketchPlan
 from spectral_edge.observe.ring import ExactRing, Push
@@ -22,10 +23,14 @@ from spectral_edge.observe.snapshots import SUFFIXES, Snapshot, snapshots
 __all__ = [
     "BACKENDS",
     "CELLS",
+    "ENGINES",
+    "EXACT_BELOW",
     "SUFFIXES",
+    "Engine",
     "ExactRing",
     "ModuleSource",
     "NamedSource",
+    "OptimizerWatch",
     "ParameterSource",
     "Push",
     "Schedule",
@@ -35,10 +40,11 @@ __all__ = [
     "SketchRing",
     "Snapshot",
     "as_source",
+    "exact_engine",
     "layer_of",
     "matcher",
     "normalise",
     "numba_available",
-    "optimizer_facts",
     "snapshots",
+    "use_sketch",
 ]

@@ -15,6 +15,7 @@ estimate unbiased where two blocks happen to start alike.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,14 @@ class SketchPlan:
     def cells(self) -> int:
         """Number of cells in all."""
         return sum(group.cells for group in self.groups)
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader of the trace needs: seed, cells and relative standard errors by group."""
+        return {
+            "seed": self.seed,
+            "cells": [group.cells for group in self.groups],
+            "errors": [group.error for group in self.groups],
+        }
 
     @cached_property
     def table(self) -> NDArray[np.int8]:

@@ -90,11 +90,11 @@ class SketchRing:
         """The cells of the last snapshot."""
         return [self._cells.clone()]
 
-    def products(self, vector: Embedded) -> Array:
+    def products(self, vectors: Embedded) -> Array:
         """Inner products of a vector with d_t, d_{t-1}, ... by group [n, L]."""
         result = np.full((len(self.plan.groups), self.horizon), np.nan)
         if self._filled:
-            result[:, : self._filled] = self._against(vector[0])
+            result[:, : self._filled] = self._against(vectors[0])
         return result
 
     def inner(self, first: Embedded, second: Embedded | None = None) -> Array:
