@@ -1,23 +1,30 @@
 """Everything that can be recomputed from a recorded trace, without retraining."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.errors import InputError, MissingExtraError, Outcome, TraceError
-from spectral_edge.measure import Memory, WindowOptions, Windows, grams, group_rows, known_memory, window_ends
+from spectral_edge.errors import InputError, TraceError
+from spectral_edge.measure import (
+    Memory,
+    WindowOptions,
+    Windows,
+    grams,
+    group_rows,
+    known_memory,
+    sketch_error,
+    window_ends,
+)
 from spectral_edge.observe import Selector, layer_of, matcher
-from spectral_edge.quantities import QUANTITIES, ROW_METADATA
+from spectral_edge.quantities import ROW_METADATA
 from spectral_edge.records import Note, ProbeRow
+from spectral_edge.series import EdgeSeries, Part
 from spectral_edge.trace import Segment, metrics, notes, probes, read_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -25,112 +32,6 @@ DEFAULT_WINDOW = 10
 
 _BATCH = 4096
 """Windows measured at once, so that intermediate results stay small."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Windows of one width, and which rows of the series they are."""
-
-    rows: NDArray[np.intp]
-    windows: Windows
-    width: int
-
-
-class EdgeSeries(Mapping[str, Any]):
-    """Every quantity over the windows of a trace, as columns computed when first asked for.
-
-    `series["sigma"]` is [N, W], `series["gap_ratio"]` is [N]; an undefined value is NaN and `reason(name)` says why.
-    `series["step"]`, also `series.step`, is the step of each window's last update. The names of
-    `quantities.ROW_METADATA` are columns too.
-
-    Attributes:
-        step: steps [N].
-        window: number W of updates.
-        stride: observations that one row of the window sums.
-    """
-
-    def __init__(
-        self,
-        steps: NDArray[np.int64],
-        parts: Sequence[_Part],
-        metadata: Mapping[str, Array],
-        *,
-        window: int,
-        stride: int,
-    ) -> None:
-        self.step = steps
-        self.window = window
-        self.stride = stride
-        self._parts = parts
-        self._metadata = metadata
-        self._columns: dict[str, Array] = {}
-
-    def __repr__(self) -> str:
-        return f"EdgeSeries({len(self.step)} windows of {self.window} updates, stride {self.stride})"
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "step":
-            return self.step
-        if name in self._metadata:
-            return self._metadata[name]
-        if name not in QUANTITIES:
-            raise InputError(
-                "quantity",
-                expected="a name listed in spectral_edge.quantities",
-                found=repr(name),
-                remedy=f"for instance {', '.join(list(QUANTITIES)[:4])}",
-            )
-        if name not in self._columns:
-            self._columns[name] = self._assemble(name)
-        return self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("step", *ROW_METADATA, *QUANTITIES))
-
-    def __len__(self) -> int:
-        return 1 + len(ROW_METADATA) + len(QUANTITIES)
-
-    def reason(self, name: str) -> list[Outcome]:
-        """For each window, why a quantity is undefined or with what reservation it is given."""
-        if name in self._metadata:
-            return [Outcome.OK if np.isfinite(value) else Outcome.NOT_RECORDED for value in self._metadata[name]]
-        codes = np.zeros(len(self.step), dtype=np.int8)
-        for part in self._parts:
-            codes[part.rows] = part.windows[name].outcomes
-        return [Outcome(int(code)) for code in codes]
-
-    def to_pandas(self) -> "pd.DataFrame":
-        """One row a window, one column a scalar; vectors become numbered columns, `sigma_1` the largest.
-
-        Raises:
-            MissingExtraError: without pandas.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingExtraError("pandas", extra="pandas", purpose="EdgeSeries.to_pandas") from error
-        columns: dict[str, Any] = {}
-        for name in self:
-            values = self[name]
-            if values.ndim == 1:
-                columns[name] = values
-            else:
-                columns |= {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}
-        return pd.DataFrame(columns)
-
-    def _assemble(self, name: str) -> Array:
-        shape = {"scalar": (), "W": (self.window,), "W-1": (self.window - 1,)}[QUANTITIES[name].shape]
-        column = np.full((len(self.step), *shape), np.nan)
-        for part in self._parts:
-            values = part.windows[name].values
-            if name == "g23" and part.width == 2 < self.window:
-                # The published growing windows substitute lambda_2 where a third value does not exist.
-                values = part.windows["sigma"].values[:, 1] ** 2
-            if values.ndim == 1:
-                column[part.rows] = values
-            else:
-                column[part.rows, : values.shape[1]] = values
-        return column
 
 
 class Trace:
@@ -304,7 +205,8 @@ class Trace:
             chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
         index = np.sort(np.concatenate([at for at, _ in chosen]))
         metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
-        parts: list[_Part] = []
+        metadata["sketch_error"] = np.concatenate([self._sketch_errors(segment, group) for segment in self.segments])
+        parts: list[Part] = []
         for at, width in chosen:
             for memory, some in self._by_memory(at, width, stride):
                 measured = Windows(
@@ -313,7 +215,7 @@ class Trace:
                     learning_rate=metadata["learning_rate"][some],
                     sketch_error=metadata["sketch_error"][some],
                 )
-                parts.append(_Part(np.searchsorted(index, some), measured, width))
+                parts.append(Part(np.searchsorted(index, some), measured, width))
         columns = {name: column[index] for name, column in metadata.items()}
         return EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
 
@@ -360,6 +262,15 @@ class Trace:
             )
         wide[:, : segment.horizon] = group_rows(np.asarray(segment.rows["lags"]), members)
         return wide
+
+    def _sketch_errors(self, segment: Segment, group: Selector | None) -> Array:
+        """Relative standard error of an isolated singular value from sketching, for every row of a segment [T]."""
+        errors = np.array(segment.metadata.get("engine", {}).get("errors", [0.0] * len(segment.entries)))
+        indices = self._indices(segment, group)
+        members = None if indices is None else segment.members(indices)
+        if members is None or not errors.any():
+            return np.zeros(len(segment.rows))
+        return sketch_error(np.asarray(segment.rows["lags"])[:, list(members), 0], errors[list(members)])
 
     def _indices(self, segment: Segment, group: Selector | None) -> tuple[int, ...] | None:
         inventory = segment.inventory

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-EXTRAS = {"plots": ("matplotlib",), "report": ("matplotlib", "jinja2"), "pandas": ("pandas",)}
+from spectral_edge.observe import CELLS, EXACT_BELOW, numba_available
+
+EXTRAS = {"plots": ("matplotlib",), "report": ("matplotlib", "jinja2"), "pandas": ("pandas",), "fast": ("numba",)}
 """Packages behind each extra, by the names under which they are imported."""
 
 
@@ -20,8 +22,17 @@ def diagnose() -> dict[str, dict[str, Any]]:
             **{name: _version(name) for name in ("torch", "numpy", "scipy", "rich", "cyclopts", "safetensors")},
         },
         "devices": {"cpu": f"{torch.get_num_threads()} threads", **_accelerators()},
-        "engine": {"exact": "used at any size; keeps 1 + horizon copies of the watched parameters"},
+        "engine": _engines(),
         "extras": {name: _extra(name, packages) for name, packages in EXTRAS.items()},
+    }
+
+
+def _engines() -> dict[str, str]:
+    limit = EXACT_BELOW * CELLS
+    backend = "compiled (numba)" if numba_available() else "torch; the extra fast is several times faster on a CPU"
+    return {
+        "exact": f"below {limit:,} watched parameters; keeps 1 + horizon copies of them",
+        "sketch": f"from {limit:,} on; keeps {CELLS:,} float64 cells an update; {backend}",
     }
 
 

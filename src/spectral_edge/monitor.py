@@ -8,20 +8,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
-from spectral_edge.observe import ParameterSource, Schedule, Selection, Selector, as_source, normalise, optimizer_facts
+from spectral_edge.observe import (
+    CELLS,
+    OptimizerWatch,
+    ParameterSource,
+    Schedule,
+    Selection,
+    Selector,
+    as_source,
+    normalise,
+)
 from spectral_edge.recording import HALF, Recorder, RecorderOptions, run_metadata
 from spectral_edge.records import EdgeReading, UpdateRow
 
-Array = NDArray[np.float64]
 Vector = Mapping[str, Tensor | None] | Sequence[Tensor | None] | str
 """A vector of parameter space: by name, in the order of the watched tensors, or "parameters"; None is zero."""
 
@@ -70,7 +76,11 @@ class Monitor:
         out: folder of the trace; None keeps it in memory.
         select: which parameters: a glob, several, a predicate of name and tensor, or "attention"; all by default.
         groups: named groups of parameters by the same rules; one for each layer by default.
-        engine: "exact" keeps the updates themselves; "auto" chooses it.
+        engine: "exact" keeps the updates themselves, "sketch" some thousand sums of them with random signs; "auto" is
+            exact below sixteen parameters a cell.
+        cells: size of a sketch; a singular value is off by about 1 / sqrt(2 cells).
+        sketch_seed: of a sketch's signs; the model's own random state is never touched.
+        backend: of a sketch: "numba" (extra `fast`), "torch", or "auto", the faster one that is there.
         k_star: the convention that feeds gaps and adiabatic parameters.
         null: what `band_*` and `k_star_clear` compare with.
         store: record lag rows for each of "tensors", or only for "groups".
@@ -94,6 +104,9 @@ class Monitor:
         select: Selector | None = None,
         groups: Mapping[str, Selector] | None = None,
         engine: str = "auto",
+        cells: int = CELLS,
+        sketch_seed: int = 0,
+        backend: str = "auto",
         k_star: str = "raw",
         null: str = "band",
         store: str = "tensors",
@@ -101,16 +114,7 @@ class Monitor:
         ring_device: torch.device | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        if engine not in ("auto", "exact"):
-            raise InputError("engine", expected="auto | exact", found=repr(engine), remedy="leave it at auto")
-        if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise InputError(
-                "optimizer",
-                expected="a torch optimizer",
-                found=type(optimizer).__name__,
-                remedy="call Monitor(model, optimizer)",
-            )
-        self._optimizer = optimizer
+        self._optimizer = OptimizerWatch(optimizer)
         self._schedule = Schedule(every)
         measured = WindowOptions(window, k_star, null)
         horizon = 2 * window if horizon is None else horizon
@@ -121,7 +125,7 @@ class Monitor:
                 found=str(window),
                 remedy="use a smaller window or a longer horizon",
             )
-        momentum, interval = optimizer_facts(optimizer).get("momentum"), self._schedule.interval
+        momentum, interval = self._optimizer.momentum, self._schedule.interval
         self._width = window
         described = {
             "window": window,
@@ -129,7 +133,7 @@ class Monitor:
             "k_star": k_star,
             "null": null,
             "momentum": momentum,
-            "optimizer": None if optimizer is None else type(optimizer).__name__,
+            "optimizer": self._optimizer.name,
         }
         options = RecorderOptions(
             horizon,
@@ -139,23 +143,23 @@ class Monitor:
             ring_dtype,
             ring_device,
             {**run_metadata(metadata), "monitor": described},
+            engine,
+            cells,
+            sketch_seed,
+            backend,
         )
         self._source = as_source(model)
         with torch.no_grad():
             self._recorder = Recorder(self._source, options)
         self._window = LiveWindow(measured, horizon=horizon, momentum=momentum, every=interval)
-        memory = known_memory(momentum, np.empty(0), every=interval)
+        memory = known_memory(momentum, (), every=interval)
         if null == "band" and memory is not None:
             prepare_band(window, memory)
         self._calls = 0
         self._step = 0
         self._observed = -1
-        self._clock = self._optimizer_clock()
-        self._clips: list[float | Tensor] = []
-        self._clip: Tensor | None = None
         self._pending: dict[str, list[Tensor]] = {}
         self._said_rounding = False
-        self._said_values = False
         self.failed = False
 
     # the training loop's calls ------------------------------------------------------------------------------------
@@ -188,7 +192,7 @@ class Monitor:
             A reading on observation steps with a full window, else None.
         """
         label = self._step + 1 if step is None else int(step)
-        self._note_clip(clip_factor, grad_norm, max_grad_norm)
+        self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
         if self._calls and label == self._step:
             return None  # the same step again, as in gradient accumulation
         if self._calls and label < self._step:
@@ -213,7 +217,7 @@ class Monitor:
             The norm before clipping.
         """
         norm = nn.utils.clip_grad_norm_([tensor for _, tensor in self._source.named_tensors()], max_norm)
-        self._clip = _clip_factor(norm, max_norm)
+        self._optimizer.measured(norm, max_norm)
         return norm
 
     @_never_raises
@@ -239,14 +243,14 @@ class Monitor:
             return
         recorder = self._recorder
         for name, vector in vectors.items():
-            by_tensor = [piece.detach().reshape(-1).clone() for piece in self._by_tensor(vector)]
-            square = recorder.by_entry(recorder.ring.inner(by_tensor, by_tensor))
-            lags = recorder.by_entry(recorder.ring.products(by_tensor))
+            embedded = self._embed(vector)
+            square = recorder.by_entry(recorder.ring.inner(embedded, embedded))
+            lags = recorder.by_entry(recorder.ring.products(embedded))
             recorder.segment.add_probe(self._step, name, square, lags)
             for other, known in self._pending.items():
-                product = recorder.by_entry(recorder.ring.inner(by_tensor, known))
+                product = recorder.by_entry(recorder.ring.inner(embedded, known))
                 recorder.segment.add_product(self._step, name, other, product)
-            self._pending[name] = by_tensor
+            self._pending[name] = embedded
 
     @property
     def observed(self) -> bool:
@@ -267,8 +271,7 @@ class Monitor:
             "calls": self._calls,
             "step": self._step,
             "observed": self._observed,
-            "clock": self._clock,
-            "clips": [float(factor) for factor in self._clips],
+            "optimizer": self._optimizer.state_dict(),
             "window": self._window.state_dict(),
             "pending": {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()},
             "recorder": self._recorder.state_dict(),
@@ -293,7 +296,7 @@ class Monitor:
             )
         outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
         self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
-        self._clock, self._clips = state["clock"], list(state["clips"])
+        self._optimizer.load_state_dict(state["optimizer"])
         groups = {name: list(members) for name, members in self._recorder.inventory.groups.items()}
         self._window.load_state_dict(state["window"], same_groups=groups == state["recorder"]["groups"])
         self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
@@ -314,20 +317,9 @@ class Monitor:
     def _observe(
         self, loss: float | Tensor | None, tokens: float | None, data_position: float | None
     ) -> EdgeReading | None:
-        facts = optimizer_facts(self._optimizer)
-        metadata: dict[str, float] = {name: facts[name] for name in ("learning_rate", "weight_decay") if name in facts}
-        if self._clips:
-            # A gradient that is not finite was not clipped to anything: its step is one that a scaler skips.
-            factors = [float(factor) for factor in self._clips]
-            finite = [factor for factor in factors if np.isfinite(factor)]
-            metadata["clip_factor"] = float(np.mean(finite)) if finite else np.nan
-        for name, value in (("loss", loss), ("tokens", tokens), ("data_position", data_position)):
-            if value is not None:
-                metadata[name] = self._number(name, value)
-        clock = self._optimizer_clock()
-        stepped = None if clock is None or self._clock is None else clock > self._clock
+        given = {"loss": loss, "tokens": tokens, "data_position": data_position}
+        metadata, stepped = self._optimizer.collect(self._step, given)
         outcome, row = self._recorder.observe(self._source, self._step, metadata, stepped=stepped)
-        self._clock, self._clips = clock, []
         if outcome in (Outcome.PARAMETERS_CHANGED, Outcome.NON_FINITE):
             self._pending = {}
             self._window.clear()
@@ -340,7 +332,7 @@ class Monitor:
         self._window.add(row, [self._recorder.group_members(name) for name in groups])
         if self._recorder.ring.filled < self._width:
             return None
-        return self._window.reading(row, list(groups))
+        return self._window.reading(row, list(groups), self._recorder.sketch_errors(row))
 
     def _finish_probes(self) -> None:
         """Now that d_{t+1} exists, completes the probes of the observation before."""
@@ -350,9 +342,8 @@ class Monitor:
             recorder.segment.add_product(self._window.newest_step, name, None, product)
         self._pending = {}
 
-    def _by_tensor(self, vector: Vector) -> list[Tensor]:
-        watched = self._recorder.ring.parameters()
-        infos = self._recorder.inventory.tensors
+    def _embed(self, vector: Vector) -> list[Tensor]:
+        """A vector of parameter space as the engine keeps it."""
         if isinstance(vector, str):
             if vector != "parameters":
                 raise InputError(
@@ -361,7 +352,8 @@ class Monitor:
                     found=repr(vector),
                     remedy="pass a mapping from parameter names to tensors",
                 )
-            return watched
+            return self._recorder.ring.snapshot()
+        infos = self._recorder.inventory.tensors
         if isinstance(vector, Mapping):
             given = {normalise(name): tensor for name, tensor in vector.items()}
             pieces = [given.get(info.name) for info in infos]
@@ -375,26 +367,7 @@ class Monitor:
                 found=str(shapes[:5]),
                 remedy="pass a mapping from parameter names to tensors",
             )
-        return [torch.zeros_like(w) if p is None else p for w, p in zip(watched, pieces, strict=True)]
-
-    def _number(self, name: str, value: float | Tensor) -> float:
-        """A value of the row as a number; NaN, and one warning, where it is none."""
-        try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            if not self._said_values:
-                self._said_values = True
-                warn(f"step {self._step}: {name} is not a number and was left out ({error})")
-            return float("nan")
-
-    def _note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
-        if factor is not None:
-            self._clips.append(factor)
-        elif norm is not None and maximum is not None:
-            self._clips.append(_clip_factor(norm, maximum))
-        elif self._clip is not None:
-            self._clips.append(self._clip)
-        self._clip = None
+        return self._recorder.ring.embed(pieces)
 
     def _turn_back(self, label: int) -> None:
         """A step number that does not increase: the run went back without telling the monitor."""
@@ -417,19 +390,3 @@ class Monitor:
                 "watch float32 master weights"
             )
             self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)
-
-    def _optimizer_clock(self) -> float | None:
-        """The optimizer's own count of its steps, where it keeps one."""
-        if self._optimizer is None:
-            return None
-        for state in self._optimizer.state.values():
-            if "step" in state:
-                return float(state["step"])
-        groups = self._optimizer.param_groups
-        return 0.0 if groups and "betas" in groups[0] else None
-
-
-def _clip_factor(norm: float | Tensor, maximum: float) -> Tensor:
-    """By how much clipping to `maximum` shrinks a gradient of this norm; kept on its device, so that nothing waits."""
-    norm = torch.as_tensor(norm, dtype=torch.float32)
-    return torch.where(torch.isfinite(norm), torch.clamp(maximum / (norm + 1e-6), max=1.0), torch.nan)

@@ -14,8 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spectral_edge.errors import InputError, Outcome, warn
-from spectral_edge.measure import group_rows
-from spectral_edge.observe import ExactRing, ParameterSource, Push, Selection
+from spectral_edge.measure import group_rows, sketch_error
+from spectral_edge.observe import (
+    BACKENDS,
+    CELLS,
+    ENGINES,
+    Engine,
+    ParameterSource,
+    Push,
+    Selection,
+    SketchPlan,
+    SketchRing,
+    exact_engine,
+    use_sketch,
+)
 from spectral_edge.records import Inventory, Note, UpdateRow
 from spectral_edge.trace import (
     Position,
@@ -49,6 +61,10 @@ class RecorderOptions:
         ring_dtype: dtype of the kept updates; None keeps the parameters' own.
         ring_device: where they are kept; None keeps them with the parameters.
         metadata: written into every segment.
+        engine: "auto", "exact" or "sketch".
+        cells: cells of a sketch.
+        seed: of a sketch.
+        backend: of a sketch: "auto", "torch" or "numba".
 
     Raises:
         InputError: on a horizon below two or an unknown `store`.
@@ -61,6 +77,10 @@ class RecorderOptions:
     ring_dtype: torch.dtype | None
     ring_device: torch.device | str | None
     metadata: Mapping[str, Any]
+    engine: str = "auto"
+    cells: int = CELLS
+    seed: int = 0
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         if type(self.horizon) is not int or self.horizon < 2:
@@ -74,6 +94,12 @@ class RecorderOptions:
             raise InputError(
                 "ring_dtype", expected="a torch dtype", found=repr(self.ring_dtype), remedy="torch.bfloat16"
             )
+        if self.engine not in ENGINES:
+            raise InputError("engine", expected=" | ".join(ENGINES), found=repr(self.engine), remedy="leave it at auto")
+        if self.backend not in BACKENDS:
+            raise InputError("backend", expected=" | ".join(BACKENDS), found=repr(self.backend), remedy="use auto")
+        if type(self.cells) is not int or self.cells < 1:
+            raise InputError("cells", expected="a positive whole number", found=repr(self.cells), remedy="use 65536")
         if self.store not in ("tensors", "groups"):
             raise InputError("store", expected="tensors | groups", found=repr(self.store), remedy="leave it at tensors")
 
@@ -103,26 +129,26 @@ class Recorder:
 
     def _begin(self, source: ParameterSource) -> None:
         inventory, tensors = self.options.selection.apply(source)
-        self.inventory = _with_rest(inventory) if self.options.store == "groups" else inventory
-        grouped = self.options.store == "groups"
+        sketched = use_sketch(self.options.engine, inventory.watched, self.options.cells)
+        grouped = sketched or self.options.store == "groups"
+        self.inventory = _with_rest(inventory) if grouped else inventory
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
-        self._members = tuple(self.inventory.groups.values()) if grouped else None
-        try:
-            self.ring = ExactRing(
-                tensors, self.options.horizon, dtype=self.options.ring_dtype, device=self.options.ring_device
-            )
-        except (RuntimeError, MemoryError) as error:
-            needed = (1 + self.options.horizon) * self.inventory.watched * 4 / 2**30
-            raise InputError(
-                "ring of updates",
-                expected=f"a device with room for about {needed:.1f} GiB",
-                found=str(error).splitlines()[0][:100],
-                remedy="use a shorter horizon, ring_dtype=torch.bfloat16, ring_device='cpu' or select fewer parameters",
-            ) from error
+        self._members = tuple(self.inventory.groups.values()) if grouped and not sketched else None
+        if not sketched:
+            ring, device = self.options.ring_dtype, self.options.ring_device
+            self.ring: Engine = exact_engine(tensors, self.options.horizon, dtype=ring, device=device)
+            self.errors, self.engine = np.zeros(len(self.entries)), {"name": "exact"}
+            return
+        options, sizes = self.options, [tensor.numel for tensor in inventory.tensors]
+        plan = SketchPlan.make(sizes, self.inventory.groups, cells=options.cells, seed=options.seed)
+        sketch = SketchRing(tensors, options.horizon, plan=plan, backend=options.backend)
+        self.ring = sketch
+        self.errors = np.array([group.error for group in plan.groups])
+        self.engine = {"name": "sketch", **plan.describe(), "backend": sketch.backend}
 
     def group_members(self, group: str) -> tuple[int, ...]:
         """Indices among the stored entries that make up a named group."""
-        if self.options.store == "groups":
+        if self.entries != tuple(tensor.name for tensor in self.inventory.tensors):
             return (self.entries.index(group),)
         return self.inventory.groups[group]
 
@@ -133,6 +159,12 @@ class Recorder:
         flat = by_tensor.reshape(len(by_tensor), -1)
         summed = np.stack([group_rows(flat, members) for members in self._members])
         return summed.reshape(len(summed), *by_tensor.shape[1:])
+
+    def sketch_errors(self, row: UpdateRow) -> Array:
+        """Relative standard error of an isolated singular value of the model and of each named group [1 + groups]."""
+        groups = [list(self.group_members(name)) for name in self.inventory.groups]
+        found = [sketch_error(row.lags[members, 0], self.errors[members]) for members in groups]
+        return np.array([row.metadata["sketch_error"], *found])
 
     # observing ---------------------------------------------------------------------------------------------------
 
@@ -173,7 +205,8 @@ class Recorder:
             return Outcome.NON_FINITE, None
         if not push.moved:
             return self._unmoved(step, stepped, aloud=aloud), None
-        row = UpdateRow(step, time.time(), self.by_entry(push.lags), {**metadata, **self._measured(push)})
+        lags = self.by_entry(push.lags)
+        row = UpdateRow(step, time.time(), lags, {**metadata, **self._measured(push, lags)})
         self.segment.add_row(row)
         return Outcome.OK, row
 
@@ -208,12 +241,12 @@ class Recorder:
         if aloud:
             warn(f"step {step}: {message}")
 
-    def _measured(self, push: Push) -> dict[str, float]:
+    def _measured(self, push: Push, lags: Array) -> dict[str, float]:
         return {
             "coverage": self.inventory.coverage,
             "moved_fraction": push.moved_fraction,
             "parameter_norm": push.parameter_norm,
-            "sketch_error": 0.0,
+            "sketch_error": float(sketch_error(lags[:, 0], self.errors)),
         }
 
     def _change(self, source: ParameterSource, step: int) -> None:
@@ -245,7 +278,7 @@ class Recorder:
                 self.inventory,
                 self.entries,
                 self.options.horizon,
-                self.options.metadata,
+                {**self.options.metadata, "engine": self.engine},
                 self._parent,
                 self._generation,
             )

@@ -76,6 +76,7 @@ def scan(
         None,
         None,
         {**run_metadata(metadata), "monitor": described},
+        engine="exact",
     )
     recorder: Recorder | None = None
     seen: list[int] = []

@@ -1,7 +1,7 @@
 """From lag rows to every named quantity: pure NumPy in float64."""
 
 from spectral_edge.measure.decline import DECLINED, Decline, decline_null, decline_pub
-from spectral_edge.measure.gram import cosines, grams, group_rows, window_ends
+from spectral_edge.measure.gram import cosines, grams, group_rows, sketch_error, window_ends
 from spectral_edge.measure.nulls import NO_MEMORY, Memory, known_memory, prepare_band
 from spectral_edge.measure.spectrum import Spectrum, spectrum
 from spectral_edge.measure.windows import NULLS, Column, WindowOptions, Windows
@@ -23,6 +23,7 @@ __all__ = [
     "group_rows",
     "known_memory",
     "prepare_band",
+    "sketch_error",
     "spectrum",
     "window_ends",
 ]

@@ -66,3 +66,16 @@ def cosines(gram: Array) -> Array:
     norm = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
     norm = np.where(norm > 0, norm, np.nan)
     return gram / (norm[..., :, None] * norm[..., None, :])
+
+
+def sketch_error(energies: Array, errors: Array) -> Array:
+    """Relative standard error of an isolated singular value of a union of sketched groups [..., n] -> [...].
+
+    Args:
+        energies: squared norm of the newest update by stored entry [..., n].
+        errors: each entry's own relative standard error [n]; 0 where it is kept exactly.
+    """
+    total = energies.sum(axis=-1)
+    spread = np.sqrt(((energies * errors) ** 2).sum(axis=-1))
+    largest = errors.max(initial=0.0)
+    return np.where(total > 0, spread / np.where(total > 0, total, 1.0), largest)

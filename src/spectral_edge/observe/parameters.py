@@ -218,20 +218,3 @@ def _everything(name: str, tensor: Shaped) -> bool:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def optimizer_facts(optimizer: torch.optim.Optimizer | None) -> dict[str, float]:
-    """Learning rate, weight decay and momentum of the first parameter group, as far as they exist."""
-    if optimizer is None or not optimizer.param_groups:
-        return {}
-    group = optimizer.param_groups[0]
-    facts: dict[str, float] = {}
-    if "lr" in group:
-        facts["learning_rate"] = float(group["lr"])
-    if "weight_decay" in group:
-        facts["weight_decay"] = float(group["weight_decay"])
-    if "betas" in group:
-        facts["momentum"] = float(group["betas"][0])
-    elif "momentum" in group:
-        facts["momentum"] = float(group["momentum"])
-    return facts

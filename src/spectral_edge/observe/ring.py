@@ -23,7 +23,11 @@ _CHUNK_CPU = 8192
 """Values of a row that are widened at once: with 20 rows 1.3 MB of float64, which stays in a core's cache."""
 _CHUNK_DEVICE = 1 << 20
 """The same on an accelerator, where a launch costs more than the traffic that a smaller chunk saves."""
-_SAMPLE = 65_536
+SAMPLE = 65_536
+"""Coordinates behind `moved_fraction`, at most."""
+
+Embedded = list[Tensor]
+"""A vector of parameter space as an engine keeps it: values by tensor here, cells in a sketch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,19 @@ class ExactRing:
         self._slot, self._filled = -1, 0
         self._fresh = self._rebase(tensors)
 
-    def products(self, vectors: Sequence[Tensor]) -> Array:
-        """Inner products of a vector of parameter space, given by tensor, with d_t, d_{t-1}, ... [n, L]."""
+    def embed(self, vectors: Sequence[Tensor | None]) -> Embedded:
+        """A copy of a vector of parameter space given by tensor; None is zero."""
+        return [
+            torch.zeros_like(kept) if vector is None else vector.detach().reshape(-1).clone()
+            for kept, vector in zip(self._parameters(), vectors, strict=True)
+        ]
+
+    def snapshot(self) -> Embedded:
+        """A copy of the parameters of the last snapshot."""
+        return [kept.clone() for kept in self._parameters()]
+
+    def products(self, vectors: Embedded) -> Array:
+        """Inner products of a vector with d_t, d_{t-1}, ... by tensor [n, L]."""
         result = np.full((self._count, self.horizon), np.nan)
         order = (self._slot - np.arange(self._filled)) % self.horizon
         for bank in self._banks:
@@ -127,7 +142,7 @@ class ExactRing:
                 result[bank.members, : self._filled] = bank.products(self._filled, bank.flatten(vectors))[:, order]
         return result
 
-    def inner(self, first: Sequence[Tensor], second: Sequence[Tensor] | None = None) -> Array:
+    def inner(self, first: Embedded, second: Embedded | None = None) -> Array:
         """Inner products by tensor [n] of a vector with another, or with the newest update, in float64."""
         result = np.empty(self._count)
         for bank in self._banks:
@@ -135,8 +150,7 @@ class ExactRing:
             result[bank.members] = bank.inner(bank.flatten(first), other)
         return result
 
-    def parameters(self) -> list[Tensor]:
-        """The parameters of the last snapshot, as flat views by tensor."""
+    def _parameters(self) -> list[Tensor]:
         views: list[Tensor] = [torch.empty(0)] * self._count
         for bank in self._banks:
             for member, (start, stop) in zip(bank.members, bank.spans, strict=True):
@@ -190,7 +204,7 @@ class ExactRing:
 
     def _moved_fraction(self, slot: int) -> float:
         total = sum(bank.size for bank in self._banks)
-        step = max(1, -(-total // _SAMPLE))
+        step = max(1, -(-total // SAMPLE))
         counts = [bank.moved(slot, step) for bank in self._banks]
         return sum(moved for moved, _ in counts) / max(1, sum(seen for _, seen in counts))
 

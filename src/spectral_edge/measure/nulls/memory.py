@@ -5,6 +5,7 @@ even where nothing is being learned. The correlation is known from the optimizer
 the window under test: a fit would absorb the very signal that is looked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -132,7 +133,9 @@ SHIPPED_INTERVALS = (1.0, 2.0, 5.0, 10.0, 20.0, 25.0, 50.0, 100.0, 200.0)
 """Intervals for which band tables are shipped."""
 
 
-def known_memory(momentum: float | None, steps: NDArray[Any], *, every: float | None, stride: int = 1) -> Memory | None:
+def known_memory(
+    momentum: float | None, steps: Sequence[int] | NDArray[Any], *, every: float | None, stride: int = 1
+) -> Memory | None:
     """The memory of a window from what is recorded of its optimizer and its steps.
 
     Args:

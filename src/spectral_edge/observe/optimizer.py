@@ -1,0 +1,123 @@
+"""What the optimizer and its user say of the steps between two observations; logged with each row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spectral_edge.errors import InputError, warn
+
+
+class OptimizerWatch:
+    """Learning rate, weight decay, momentum, clipping and step count of an optimizer.
+
+    Args:
+        optimizer: a torch optimizer, or None.
+
+    Raises:
+        InputError: if it is neither.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer | None) -> None:
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise InputError(
+                "optimizer",
+                expected="a torch optimizer",
+                found=type(optimizer).__name__,
+                remedy="call Monitor(model, optimizer)",
+            )
+        self._optimizer = optimizer
+        self._clock = self._steps_taken()
+        self._factors: list[float | Tensor] = []
+        self._measured: Tensor | None = None
+        self._said = False
+
+    @property
+    def name(self) -> str | None:
+        """The optimizer's class."""
+        return None if self._optimizer is None else type(self._optimizer).__name__
+
+    @property
+    def momentum(self) -> float | None:
+        """Adam's beta1 or SGD's momentum of the first parameter group; None where there is neither."""
+        group = self._group()
+        if "betas" in group:
+            return float(group["betas"][0])
+        return float(group["momentum"]) if "momentum" in group else None
+
+    def measured(self, norm: Tensor, maximum: float) -> None:
+        """Notes that the gradients of the coming step were clipped from this norm."""
+        self._measured = _clip_factor(norm, maximum)
+
+    def note_clip(self, factor: float | None, norm: float | Tensor | None, maximum: float | None) -> None:
+        """Notes by how much the gradient of a step was clipped: given, from its norm, or as measured before."""
+        if factor is not None:
+            self._factors.append(factor)
+        elif norm is not None and maximum is not None:
+            self._factors.append(_clip_factor(norm, maximum))
+        elif self._measured is not None:
+            self._factors.append(self._measured)
+        self._measured = None
+
+    def collect(self, step: int, given: Mapping[str, float | Tensor | None]) -> tuple[dict[str, float], bool | None]:
+        """What to log with a row, and whether the optimizer stepped since the last time; None where it cannot tell.
+
+        Args:
+            step: the step, for messages.
+            given: the user's values by name.
+        """
+        group = self._group()
+        metadata: dict[str, float] = {}
+        for name, key in (("learning_rate", "lr"), ("weight_decay", "weight_decay")):
+            if key in group:
+                metadata[name] = float(group[key])
+        # A gradient that is not finite was not clipped to anything: its step is one that a scaler skips.
+        factors = [value for value in map(float, self._factors) if np.isfinite(value)]
+        if factors:
+            metadata["clip_factor"] = float(np.mean(factors))
+        for name, value in given.items():
+            if value is not None:
+                metadata[name] = self._number(step, name, value)
+        clock = self._steps_taken()
+        stepped = None if clock is None or self._clock is None else clock > self._clock
+        self._clock, self._factors = clock, []
+        return metadata, stepped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next row needs."""
+        return {"clock": self._clock, "factors": [float(factor) for factor in self._factors]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self._clock, self._factors = state["clock"], list(state["factors"])
+
+    def _group(self) -> Mapping[str, Any]:
+        groups = self._optimizer.param_groups if self._optimizer is not None else []
+        return groups[0] if groups else {}
+
+    def _steps_taken(self) -> float | None:
+        """The optimizer's own count of its steps, where it keeps one."""
+        if self._optimizer is None:
+            return None
+        for state in self._optimizer.state.values():
+            if "step" in state:
+                return float(state["step"])
+        return 0.0 if "betas" in self._group() else None
+
+    def _number(self, step: int, name: str, value: float | Tensor) -> float:
+        """A value as a number; NaN, and one warning, where it is none."""
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if not self._said:
+                self._said = True
+                warn(f"step {step}: {name} is not a number and was left out ({error})")
+            return float("nan")
+
+
+def _clip_factor(norm: float | Tensor, maximum: float) -> Tensor:
+    """By how much clipping to `maximum` shrinks a gradient of this norm; kept on its device, so that nothing waits."""
+    norm = torch.as_tensor(norm, dtype=torch.float32)
+    return torch.where(torch.isfinite(norm), torch.clamp(maximum / (norm + 1e-6), max=1.0), torch.nan)
