@@ -31,8 +31,8 @@ test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 -m ''
 
 lint: $(READY)
-	$(BIN)/ruff check src tests tools
-	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools benchmarks examples
+	$(BIN)/ruff format --check src tests tools benchmarks examples
 	$(BIN)/pyright
 
 docs: $(READY)
