@@ -222,7 +222,8 @@ def test_dots_of_the_decline_are_told_apart_and_explained():
     assert ring.get_markerfacecolor() == "none"
     assert filled.get_markerfacecolor() != "none"
     assert ring.get_markersize() > filled.get_markersize()
-    assert [text.get_text() for text in norms.get_legend().get_texts()] == ["peak and value read: run", "control"]
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == ["run", "control"]
+    assert "dots: peak and value read" in "".join(norms.get_title(loc) for loc in ("left", "center", "right"))
 
 
 def test_declines_are_written_as_folds():

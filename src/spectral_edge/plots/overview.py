@@ -58,7 +58,7 @@ def overview_figure(views: Sequence[RunView]) -> Figure:
         (first, "Accuracy" if _has_accuracy(views) else "Loss"),
         (second, "Largest normalised ratio, filled outside its null band"),
         (third, "Coherence of the updates"),
-        (fourth, "g23 (solid) and tr G (dashed), u²"),
+        (fourth, "g23 (solid; dots: peak and value read), tr G (dashed), u²"),
     )
     for ax, title in panels:
         plain(ax)
@@ -181,8 +181,7 @@ def _dots_key(ax: Axes, views: Sequence[RunView]) -> None:
     if not read:
         return
     headroom(ax, 0.12)
-    words = [f"{'' if place else 'peak and value read: '}{view.role}" for place, view in enumerate(read)]
-    key(ax, [Line2D([], [], linewidth=0, label=said, **_dot(view)) for said, view in zip(words, read, strict=True)])
+    key(ax, [Line2D([], [], linewidth=0, label=view.role, **_dot(view)) for view in read])
 
 
 def _windows(ax: Axes, views: Sequence[RunView]) -> None:
