@@ -328,8 +328,8 @@ class Monitor:
         self._observed = self._calls
         self._finish_probes()
         self._say_rounding(row)
-        groups = self._recorder.inventory.groups
-        self._window.add(row, [self._recorder.group_members(name) for name in groups])
+        groups = self._recorder.groups
+        self._window.add(row, list(groups.values()))
         if self._recorder.ring.filled < self._width:
             return None
         return self._window.reading(row, list(groups), self._recorder.sketch_errors(row))

@@ -111,6 +111,14 @@ HALF = ("bfloat16", "float16")
 class Recorder:
     """Takes snapshots of a source and appends their lag rows to a trace.
 
+    Attributes:
+        inventory: what is watched.
+        entries: names of what lag rows are stored for, tensors or groups.
+        groups: indices among the entries that make up each named group.
+        errors: relative standard error of each entry's singular values from sketching.
+        engine: which engine, as the trace records it.
+        ring: the engine itself.
+
     Args:
         source: the parameters, whose present values are the first update's baseline.
         options: how to keep and store.
@@ -134,6 +142,9 @@ class Recorder:
         self.inventory = _with_rest(inventory) if grouped else inventory
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
         self._members = tuple(self.inventory.groups.values()) if grouped and not sketched else None
+        groups = self.inventory.groups
+        self.groups = {name: (index,) for index, name in enumerate(groups)} if grouped else dict(groups)
+        self._coverage = self.inventory.coverage
         if not sketched:
             ring, device = self.options.ring_dtype, self.options.ring_device
             self.ring: Engine = exact_engine(tensors, self.options.horizon, dtype=ring, device=device)
@@ -146,12 +157,6 @@ class Recorder:
         self.errors = np.array([group.error for group in plan.groups])
         self.engine = {"name": "sketch", **plan.describe(), "backend": sketch.backend}
 
-    def group_members(self, group: str) -> tuple[int, ...]:
-        """Indices among the stored entries that make up a named group."""
-        if self.entries != tuple(tensor.name for tensor in self.inventory.tensors):
-            return (self.entries.index(group),)
-        return self.inventory.groups[group]
-
     def by_entry(self, by_tensor: Array) -> Array:
         """Sums values by tensor [n, ...] to values by stored entry."""
         if self._members is None:
@@ -162,8 +167,8 @@ class Recorder:
 
     def sketch_errors(self, row: UpdateRow) -> Array:
         """Relative standard error of an isolated singular value of the model and of each named group [1 + groups]."""
-        groups = [list(self.group_members(name)) for name in self.inventory.groups]
-        found = [sketch_error(row.lags[members, 0], self.errors[members]) for members in groups]
+        energies = row.lags[:, 0]
+        found = [sketch_error(energies[list(m)], self.errors[list(m)]) for m in self.groups.values()]
         return np.array([row.metadata["sketch_error"], *found])
 
     # observing ---------------------------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ class Recorder:
 
     def _measured(self, push: Push, lags: Array) -> dict[str, float]:
         return {
-            "coverage": self.inventory.coverage,
+            "coverage": self._coverage,
             "moved_fraction": push.moved_fraction,
             "parameter_norm": push.parameter_norm,
             "sketch_error": float(sketch_error(lags[:, 0], self.errors)),
