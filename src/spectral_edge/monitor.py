@@ -63,8 +63,8 @@ def _never_raises(
 class Monitor:
     """Watches the updates of a network's parameters; also a context manager.
 
-    It reads parameters between steps. It hooks nothing into the model, draws no random number, keeps no graph, and
-    never raises once it is constructed.
+    It reads parameters between steps. It hooks nothing into the model, draws no random number and keeps no graph. Once
+    it is constructed, nothing but a misspelt argument raises in the training loop.
 
     Args:
         model: a module, a `ParameterSource`, or named tensors.
@@ -87,6 +87,9 @@ class Monitor:
         ring_dtype: dtype of the kept updates, for instance torch.bfloat16; the parameters' own by default.
         ring_device: where updates are kept, for instance "cpu"; with the parameters by default.
         metadata: anything worth keeping with the trace: config, seed, command; plain JSON values.
+
+    Attributes:
+        failed: whether the last observation failed, so that the next restarts the window.
 
     Raises:
         InputError: if an argument cannot be used.

@@ -379,9 +379,9 @@ def _with_rest(inventory: Inventory) -> Inventory:
         if taken & set(members):
             raise InputError(
                 f"group {group!r}",
-                expected="groups that share no tensor, as store='groups' sums them",
+                expected="groups that share no tensor, as a sketch and store='groups' sum them",
                 found="a tensor that an earlier group holds",
-                remedy="use store='tensors'",
+                remedy="use other groups, or engine='exact' with store='tensors'",
             )
         taken |= set(members)
     rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
