@@ -267,3 +267,12 @@ def test_the_exact_ring_and_an_exact_sketch_agree():
     for row in path[1:]:
         one, other = exact.push([torch.from_numpy(row)]), sketch.push([torch.from_numpy(row)])
         np.testing.assert_allclose(other.lags, one.lags, rtol=1e-10)
+
+
+def test_parameters_that_a_sketch_cannot_reach_are_refused():
+    there, elsewhere = torch.zeros(50), torch.zeros(50, device="meta")
+    plan = SketchPlan.make([50, 50], {"a": (0, 1)}, cells=10)
+    with pytest.raises(se.InputError, match="parameters on one device, got cpu, meta"):
+        SketchRing([there, elsewhere], 3, plan=plan)
+    with pytest.raises(se.InputError, match="numba on meta"):
+        SketchRing([elsewhere, elsewhere], 3, plan=plan, backend="numba")

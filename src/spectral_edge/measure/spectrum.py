@@ -1,7 +1,7 @@
 """Eigenvalues of Gram matrices with their rounding floor and rank.
 
 Going through the Gram matrix halves the digits, but float64 products leave enough of them: the smallest of ten
-singular values keeps 2e-5 at condition number 1e6 (tests/oracles/test_precision.py).
+singular values keeps 2e-5 at condition number 1e6 (tests/oracles/test_dense_svd.py).
 """
 
 from dataclasses import dataclass

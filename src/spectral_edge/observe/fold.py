@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spectral_edge.errors import MissingExtraError
+from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
 
 BACKENDS = ("auto", "torch", "numba")
@@ -149,8 +149,11 @@ def make_fold(plan: SketchPlan, device: torch.device, *, backend: str = "auto") 
     """The fastest backend for a device that is installed, or the one asked for.
 
     Raises:
+        InputError: if numba is asked for elsewhere than on the CPU.
         MissingExtraError: if numba is asked for and not installed.
     """
+    if backend == "numba" and device.type != "cpu":
+        raise InputError("backend", expected="torch or auto", found=f"numba on {device}", remedy="leave it at auto")
     if backend == "numba" or (backend == "auto" and device.type == "cpu" and numba_available()):
         return NumbaFold(plan)
     return TorchFold(plan, device)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELLS = 65_536
-"""Default number of cells: an isolated singular value is off by 0.28 %, one standard error."""
+"""Default number of cells; in one group an isolated singular value is off by 0.28 %, one standard error."""
 BLOCK = 65_536
 """Values that share one place in the sign table: as many whole chunks as fit, one at least."""
 TABLE = 1 << 19

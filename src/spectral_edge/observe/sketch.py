@@ -28,12 +28,23 @@ class SketchRing:
         horizon: number L of updates to keep.
         plan: cells, rotations and signs of the groups.
         backend: "auto", "torch" or "numba".
+
+    Raises:
+        InputError: if the parameters lie on several devices, or compiled code cannot reach theirs.
     """
 
     def __init__(self, tensors: Sequence[Tensor], horizon: int, *, plan: SketchPlan, backend: str = "auto") -> None:
         self.horizon = horizon
         self.plan = plan
         self._device = tensors[0].device
+        devices = sorted({str(tensor.device) for tensor in tensors})
+        if len(devices) > 1:
+            raise InputError(
+                "sketch",
+                expected="parameters on one device",
+                found=", ".join(devices),
+                remedy="use engine='exact', or select the parameters of one device",
+            )
         self._fold = make_fold(plan, self._device, backend=backend)
         self._spans = [slice(group.first, group.first + group.cells) for group in plan.groups]
         self._rows = torch.zeros((horizon, plan.cells), dtype=torch.float64, device=self._device)

@@ -3,7 +3,7 @@
 Structureless innovations have no preferred sign, whatever their covariance, so flipping the sign of rows leaves
 their distribution alone. The mean cosine between rows is compared with its value under all flips. Without memory
 this is exact. With memory the rows have to be whitened first, which is exact on the rows as they are if the scale of
-the updates is steady, and nearly so on their cosines whatever the scale (up to 27 % at a nominal 1 % on steep
+the updates is steady, and nearly so on their cosines whatever the scale (up to 24 % at a nominal 1 % on steep
 covariances with strong memory). Where the effective dimension is low enough for that to matter, the larger p value
 of the two is given.
 """

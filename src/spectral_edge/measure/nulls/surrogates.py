@@ -2,7 +2,7 @@
 
 They fit what the band takes as known: "ar1" and "drift" estimate the very correlation that a signal would produce,
 and all three take the noise for isotropic. Isotropic rows with exact norms reject far too often where the covariance is
-uneven (about a third of the time at a nominal 5 % under 1/k), which is why none of them is the default.
+uneven (about half of the time at a nominal 5 % under 1/k), which is why none of them is the default.
 """
 
 from typing import Literal
