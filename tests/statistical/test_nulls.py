@@ -510,3 +510,18 @@ def test_whitened_cosines_alone_alarm_too_often_on_steep_covariances(size, expon
     rates = [100 * float((p <= 0.01).mean()) for p in (alone, coherence_p(gram, memory))]
     print(f"\n1/k^{exponent}, AR(.9), W = {size}: cosines alone {rates[0]:.1f} %, as given {rates[1]:.1f} % of {count}")
     assert rates[0] > 5 > rates[1]
+
+
+@pytest.mark.parametrize("kind", ["falling by 1 % a row", "spread of 2 %"])
+def test_ratios_of_raw_updates_do_not_belong_in_the_band(kind):
+    """Why the band is given ratios of row-normalised windows: uneven norms alone would leave it."""
+    rng, count = np.random.default_rng(71), 2000
+    gram = grams(rng, count, 10, law(0, 100_000))
+    falling = np.tile(0.99 ** np.arange(10), (count, 1))
+    norms = falling if kind.startswith("falling") else 1 + 0.02 * rng.standard_normal((count, 10))
+    scaled = gram * norms[:, :, None] * norms[:, None, :]
+    raw = band(normalised(scaled), cosine_ratios(scaled), NO_MEMORY)
+    outside = float((cosine_ratios(scaled).max(axis=1) > raw.maximum).mean())
+    print(f"\nraw ratios, norms {kind}: {100 * outside:.1f} % outside, of {count}")
+    assert outside > 0.9
+    assert at_most(alarms(scaled)[1], 0.03, count)
