@@ -7,6 +7,7 @@ import inspect
 import warnings
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 
 class SpectralEdgeError(Exception):
@@ -22,6 +23,16 @@ class SpectralEdgeError(Exception):
     def __init__(self, subject: str, *, expected: str, found: str, remedy: str) -> None:
         self.subject, self.expected, self.found, self.remedy = subject, expected, found, remedy
         super().__init__(f"{subject}: expected {expected}, got {found}; {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), str(self), dict(self.__dict__))
+
+
+def _restore(kind: type[SpectralEdgeError], message: str, fields: dict[str, Any]) -> SpectralEdgeError:
+    """An error as another process raised it; the keywords of its class may differ from class to class."""
+    error = kind.__new__(kind, message)
+    error.__dict__.update(fields)
+    return error
 
 
 class InputError(SpectralEdgeError, ValueError):
@@ -85,6 +96,9 @@ class Outcome(IntEnum):
     RESUMED = 7
     WRITE_FAILED = 8
     FAILED = 9
+    NOT_RESTORED = 10
+    REPLICAS_DRIFTED = 11
+    STRETCHED = 12
     # undefined quantities
     WINDOW_NOT_FULL = 20
     HORIZON_TOO_SHORT = 21
@@ -122,6 +136,11 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.RESUMED: "The run continues from its newest checkpoint.",
     Outcome.WRITE_FAILED: "The trace could not be written; rows are kept in memory and tried again.",
     Outcome.FAILED: "An observation failed, so an update was missed; the window restarts.",
+    Outcome.NOT_RESTORED: "The first update after resuming is over twenty times any before it: weights or optimizer "
+    "state were not restored; the row is left out and the window restarts.",
+    Outcome.REPLICAS_DRIFTED: "Ranks that should hold equal parameters do not; their gradients are not averaged, or "
+    "one of them resumed from another checkpoint.",
+    Outcome.STRETCHED: "Observation exceeded its budget, so it happens less often from here on; the window restarts.",
     Outcome.WINDOW_NOT_FULL: "Fewer updates than the window needs have been seen since the last restart.",
     Outcome.HORIZON_TOO_SHORT: "The recorded horizon is shorter than this window, stride and lag need.",
     Outcome.HISTORY_TOO_SHORT: "Fewer updates than this lag needs have been seen since the last restart.",

@@ -23,20 +23,27 @@ class LiveWindow:
         horizon: number L of lags.
         momentum: the optimizer's, or None where unknown.
         every: the interval between observations, or None where it varies.
+
+    Attributes:
+        every: the same; a monitor that observes less often from some point on sets it.
     """
 
     def __init__(self, options: WindowOptions, *, horizon: int, momentum: float | None, every: int | None) -> None:
         self._options = options
-        self._every = every
+        self.every = every
         self._size = min(2 * options.window, horizon)
         self._momentum = momentum
         self._steps: list[int] = []
         self._rows = np.full((1, self._size, self._size), np.nan)
 
     @property
-    def newest_step(self) -> int:
-        """Step of the newest row."""
-        return self._steps[-1]
+    def steps(self) -> Sequence[int]:
+        """Steps of the newest rows, oldest first."""
+        return self._steps
+
+    def largest_squares(self) -> Array:
+        """Largest squared norm of an update, of the model and of each group; 0 where none is known."""
+        return np.nanmax(np.nan_to_num(self._rows[:, :, 0]), axis=1)
 
     def clear(self) -> None:
         """Forgets everything, after a restart."""
@@ -69,7 +76,7 @@ class LiveWindow:
             errors: relative standard error of a singular value from sketching, of the model and of each group.
         """
         blocks = grams(self._rows, np.array([self._size - 1]), size=self._size)[:, 0]
-        memory = known_memory(self._momentum, np.array(self._steps), every=self._every)
+        memory = known_memory(self._momentum, np.array(self._steps), every=self.every)
         options = replace(self._options, memory=memory)
         rate = np.full(len(blocks), row.metadata.get("learning_rate", np.nan))
         whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=errors[:1])

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
-from spectral_edge.errors import InputError, Outcome, warn
+from spectral_edge.errors import InputError, Outcome, RunError, warn
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
+from spectral_edge.meter import Budget
 from spectral_edge.observe import (
     CELLS,
     OptimizerWatch,
@@ -23,16 +24,17 @@ from spectral_edge.observe import (
     Selection,
     Selector,
     as_source,
-    normalise,
+    join,
 )
-from spectral_edge.recording import HALF, Recorder, RecorderOptions, run_metadata
+from spectral_edge.options import RecorderOptions, run_metadata
+from spectral_edge.probing import ProbeDesk, Vector
+from spectral_edge.recording import HALF, Recorder
 from spectral_edge.records import EdgeReading, UpdateRow
-
-Vector = Mapping[str, Tensor | None] | Sequence[Tensor | None] | str
-"""A vector of parameter space: by name, in the order of the watched tensors, or "parameters"; None is zero."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
+RESUMED_BEYOND = 20.0
+"""A first update after resuming that is longer than this many times any before it is none."""
 MOST_MUST_MOVE = 0.5
 """Below this `moved_fraction`, half-precision weights are said to round their updates away."""
 
@@ -47,6 +49,8 @@ def _never_raises(
     def guarded(monitor: "Monitor", *args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return method(monitor, *args, **kwargs)
+        except RunError:
+            raise  # a rank is gone: whatever comes next would wait for it
         except Exception as error:
             if isinstance(error, TypeError):
                 signature.bind(monitor, *args, **kwargs)  # a misspelt argument is said at once, as Python does
@@ -64,7 +68,11 @@ class Monitor:
     """Watches the updates of a network's parameters; also a context manager.
 
     It reads parameters between steps. It hooks nothing into the model, draws no random number and keeps no graph. Once
-    it is constructed, nothing but a misspelt argument raises in the training loop.
+    it is constructed, nothing raises in the training loop but a misspelt argument and, on several ranks, a rank that is
+    gone.
+
+    On several ranks every rank constructs its monitor and makes the same calls in the same order; readings are the
+    same on all of them, and the first one records.
 
     Args:
         model: a module, a `ParameterSource`, or named tensors.
@@ -80,7 +88,12 @@ class Monitor:
             exact below sixteen parameters a cell.
         cells: size of a sketch; a singular value is off by about 1 / sqrt(2 cells).
         sketch_seed: of a sketch's signs; the model's own random state is never touched.
-        backend: of a sketch: "numba" (extra `fast`), "torch", or "auto", the faster one that is there.
+        backend: of a sketch: "numba" (extra `fast`), "triton", "torch", or "auto", the fastest one that is there.
+        ladder: record rows of updates summed over 2, 4, ..., 2^ladder observations too, which serve longer timescales.
+        budget: share of the training's time that observation may take, for instance 0.01; it warns when exceeded.
+        budget_action: "warn", or "stretch" to observe less often from then on, in a new segment of the trace.
+        process_group: the ranks that train this model together; the default group if there is one. False where each
+            rank trains a model of its own.
         k_star: the convention that feeds gaps and adiabatic parameters.
         null: what `band_*` and `k_star_clear` compare with.
         store: record lag rows for each of "tensors", or only for "groups".
@@ -90,6 +103,7 @@ class Monitor:
 
     Attributes:
         failed: whether the last observation failed, so that the next restarts the window.
+        overhead: share of the time since the first few observations that was spent observing; None before that.
 
     Raises:
         InputError: if an argument cannot be used.
@@ -110,6 +124,10 @@ class Monitor:
         cells: int = CELLS,
         sketch_seed: int = 0,
         backend: str = "auto",
+        ladder: int = 0,
+        budget: float | None = None,
+        budget_action: str = "warn",
+        process_group: Any = None,
         k_star: str = "raw",
         null: str = "band",
         store: str = "tensors",
@@ -150,10 +168,13 @@ class Monitor:
             cells,
             sketch_seed,
             backend,
+            ladder,
         )
+        self._budget = Budget(budget, budget_action)
+        self._described = described
         self._source = as_source(model)
         with torch.no_grad():
-            self._recorder = Recorder(self._source, options)
+            self._recorder = Recorder(self._source, options, join(process_group))
         self._window = LiveWindow(measured, horizon=horizon, momentum=momentum, every=interval)
         memory = known_memory(momentum, (), every=interval)
         if null == "band" and memory is not None:
@@ -161,7 +182,9 @@ class Monitor:
         self._calls = 0
         self._step = 0
         self._observed = -1
-        self._pending: dict[str, list[Tensor]] = {}
+        self._probes = ProbeDesk(self._source, self._optimizer)
+        self._restart: Outcome | None = None
+        self._resumed = False
         self._said_rounding = False
         self.failed = False
 
@@ -199,15 +222,19 @@ class Monitor:
         if self._calls and label == self._step:
             return None  # the same step again, as in gradient accumulation
         if self._calls and label < self._step:
-            self._turn_back(label)
+            self._recorder.chronicle.branch()  # the run went back without telling the monitor
+            self._restart = Outcome.REWOUND
         self._calls += 1
         self._step = label
-        if self.failed:
-            self.failed = False
-            self._restart(Outcome.FAILED)
+        if self._resumed and (lost := self._optimizer.lost()):
+            self._recorder.chronicle.note(label, Outcome.NOT_RESTORED, lost, aloud=True)
         if not self._schedule.due(self._calls if self._schedule.interval else label):
             return None
-        return self._observe(loss, tokens, data_position)
+        self._budget.meter.enter()
+        reading = self._observe({"loss": loss, "tokens": tokens, "data_position": data_position})
+        self._budget.meter.leave(observed=True)
+        self._keep_budget()
+        return reading
 
     @_never_raises
     def clip_grad_norm_(self, max_norm: float) -> Tensor | None:
@@ -219,41 +246,33 @@ class Monitor:
         Returns:
             The norm before clipping.
         """
-        norm = nn.utils.clip_grad_norm_([tensor for _, tensor in self._source.named_tensors()], max_norm)
+        norm = nn.utils.clip_grad_norm_(self._optimizer.parameters(self._source), max_norm)
         self._optimizer.measured(norm, max_norm)
         return norm
 
     @_never_raises
     def log(self, **metrics: float) -> None:
         """Files whatever the user evaluates under the current step, for instance `log(test_accuracy=0.97)`."""
-        self._recorder.segment.add_metrics(self._step, metrics)
+        self._recorder.chronicle.segment.add_metrics(self._step, metrics)
 
     @_never_raises
     @torch.no_grad()
     def probe(self, **vectors: Vector) -> None:
         """Records vectors of parameter space at the present observation by their inner products.
 
-        Call it after the `step()` that observed, before the parameters change. Each vector is stored as its norm, its
-        products with the other vectors of the step, with the updates in the ring, and with the next update once that
-        exists; the vectors themselves are kept until then.
+        Call it after the `step()` that observed, before the parameters change, on every rank. Each vector is stored as
+        its norm, its products with the other vectors of the step, with the updates in the ring, and with the next
+        update once that exists. Until then the exact engine keeps a copy of the vector, a sketch only its cells.
 
         Args:
             **vectors: by name: a mapping from parameter names to tensors, a sequence in the order of the watched
-                tensors, or "parameters" for the parameters themselves. None and missing names count as zero.
+                tensors, "parameters" for the parameters themselves, "gradient" for their gradients as they are now, or
+                "decay" for the step of decoupled weight decay. None and missing names count as zero.
         """
         if not self.observed:
             warn(f"step {self._step}: a probe was left out, since this step was not observed")
             return
-        recorder = self._recorder
-        for name, vector in vectors.items():
-            embedded = self._embed(vector)
-            square = recorder.by_entry(recorder.ring.inner(embedded, embedded))
-            lags = recorder.by_entry(recorder.ring.products(embedded))
-            recorder.segment.add_probe(self._step, name, square, lags)
-            for other, known in self._pending.items():
-                product = recorder.by_entry(recorder.ring.inner(embedded, known))
-                recorder.segment.add_product(self._step, name, other, product)
-            self._pending[name] = embedded
+        self._probes.record(self._recorder, self._step, vectors)
 
     @property
     def observed(self) -> bool:
@@ -264,45 +283,76 @@ class Monitor:
 
     @property
     def trace(self) -> Trace:
-        """Everything recorded so far."""
-        return Trace(self._recorder.segments())
+        """Everything recorded so far.
+
+        Raises:
+            InputError: on any rank but the first, which records.
+        """
+        if self._recorder.chronicle.silent:
+            raise InputError(
+                f"trace on rank {self._recorder.ranks.rank}",
+                expected="rank 0, which records",
+                found="another rank",
+                remedy="read it there, or open the folder given with out=",
+            )
+        return Trace(self._recorder.chronicle.segments())
+
+    @property
+    def overhead(self) -> float | None:
+        """Share of the time since the first few observations that was spent observing; None before that."""
+        return self._budget.meter.share
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs so that a resumed run gives the same readings: numbers, names and tensors only."""
+        """What a checkpoint needs so that a resumed run gives the same readings: numbers, names and tensors only.
+
+        On several ranks each saves its own: in the exact engine the parts of the updates that it counts.
+        """
         return {
-            "version": 1,
+            "version": 2,
             "calls": self._calls,
             "step": self._step,
             "observed": self._observed,
             "optimizer": self._optimizer.state_dict(),
             "window": self._window.state_dict(),
-            "pending": {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()},
+            "pending": self._probes.state_dict(),
+            "every": self._schedule.interval,
             "recorder": self._recorder.state_dict(),
         }
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> Outcome:
+    def load_state_dict(self, state: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Outcome:
         """Continues from `state_dict()`; the trace continues too, or branches if it had grown beyond it.
+
+        Args:
+            state: what was saved; on several ranks each rank's own, or a list of what all ranks saved, which also
+                serves another number of ranks.
 
         Returns:
             `Outcome.RESUMED`, or `Outcome.REWOUND` if the trace held later records.
 
         Raises:
-            InputError: if the state belongs to other parameters or another horizon.
+            InputError: if the state belongs to other parameters or another horizon, or a rank's part is missing.
         """
-        if not isinstance(state, Mapping) or "recorder" not in state:  # pyright: ignore[reportUnnecessaryIsInstance]
+        states = [state] if isinstance(state, Mapping) else list(state or ())
+        odd = [s for s in states if not isinstance(s, Mapping) or "recorder" not in s or s.get("version") != 2]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if odd or not states:
+            found = f"entries {list(odd[0])[:3]}" if odd and isinstance(odd[0], Mapping) else "something else"  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(
                 "monitor state",
-                expected="what Monitor.state_dict() returned",
-                found=type(state).__name__ if not isinstance(state, Mapping) else f"entries {list(state)[:3]}",  # pyright: ignore[reportUnnecessaryIsInstance]
+                expected="what Monitor.state_dict() of this version returned, or a list of these",
+                found=found,
                 remedy="pass the monitor's part of the checkpoint",
             )
-        outcome = self._recorder.load_state_dict(state["recorder"], state["step"])
-        self._calls, self._step, self._observed = state["calls"], state["step"], state["observed"]
-        self._optimizer.load_state_dict(state["optimizer"])
-        groups = {name: list(members) for name, members in self._recorder.inventory.groups.items()}
-        self._window.load_state_dict(state["window"], same_groups=groups == state["recorder"]["groups"])
-        self._pending = {name: list(pieces) for name, pieces in state["pending"].items()}
+        first, recorder = states[0], self._recorder
+        if first["every"] is not None and first["every"] != self._schedule.interval and self._budget.stretches:
+            self._observe_every(first["every"])
+        outcome = recorder.load_state_dict([one["recorder"] for one in states], first["step"])
+        self._calls, self._step, self._observed = first["calls"], first["step"], first["observed"]
+        self._optimizer.load_state_dict(first["optimizer"])
+        groups = {name: list(members) for name, members in recorder.inventory.groups.items()}
+        self._window.load_state_dict(first["window"], same_groups=groups == first["recorder"]["groups"])
+        self._probes.load_state_dict(first["pending"])
+        self._restart, self._resumed, self.failed = None, True, False
         return outcome
 
     def close(self) -> None:
@@ -317,71 +367,55 @@ class Monitor:
 
     # inside ---------------------------------------------------------------------------------------------------------
 
-    def _observe(
-        self, loss: float | Tensor | None, tokens: float | None, data_position: float | None
-    ) -> EdgeReading | None:
-        given = {"loss": loss, "tokens": tokens, "data_position": data_position}
+    def _observe(self, given: Mapping[str, float | Tensor | None]) -> EdgeReading | None:
         metadata, stepped = self._optimizer.collect(self._step, given)
-        outcome, row = self._recorder.observe(self._source, self._step, metadata, stepped=stepped)
-        if outcome in (Outcome.PARAMETERS_CHANGED, Outcome.NON_FINITE):
-            self._pending = {}
+        recorder, why = self._recorder, self._restart or (Outcome.FAILED if self.failed else None)
+        # Should this observation fail, the next one finds these set and starts anew.
+        resumed, self._resumed, self._restart, self.failed = self._resumed, False, None, False
+        observation = recorder.observe(
+            self._source,
+            self._step,
+            metadata,
+            stepped=stepped,
+            restart=(why, why.sentence) if why is not None else None,
+            limit=RESUMED_BEYOND**2 * self._window.largest_squares() if resumed else None,
+            overhead=self.overhead or 0.0,
+        )
+        self._budget.overhead = observation.overhead
+        if observation.outcome not in (Outcome.OK, Outcome.SKIPPED, Outcome.ROUNDED_AWAY):
+            self._probes.clear()
             self._window.clear()
+        row = observation.row
         if row is None:
             return None
         self._observed = self._calls
-        self._finish_probes()
+        if self._window.steps:
+            self._probes.finish(recorder, self._window.steps[-1])
         self._say_rounding(row)
-        groups = self._recorder.groups
-        self._window.add(row, list(groups.values()))
-        if self._recorder.ring.filled < self._width:
+        self._window.add(row, list(recorder.groups.values()))
+        if recorder.ring.filled < self._width:
             return None
-        return self._window.reading(row, list(groups), self._recorder.sketch_errors(row))
+        return self._window.reading(row, list(recorder.groups), recorder.sketch_errors(row))
 
-    def _finish_probes(self) -> None:
-        """Now that d_{t+1} exists, completes the probes of the observation before."""
-        recorder = self._recorder
-        for name, pieces in self._pending.items():
-            product = recorder.by_entry(recorder.ring.inner(pieces))
-            recorder.segment.add_product(self._window.newest_step, name, None, product)
-        self._pending = {}
-
-    def _embed(self, vector: Vector) -> list[Tensor]:
-        """A vector of parameter space as the engine keeps it."""
-        if isinstance(vector, str):
-            if vector != "parameters":
-                raise InputError(
-                    "probe",
-                    expected='tensors or "parameters"',
-                    found=repr(vector),
-                    remedy="pass a mapping from parameter names to tensors",
-                )
-            return self._recorder.ring.snapshot()
-        infos = self._recorder.inventory.tensors
-        if isinstance(vector, Mapping):
-            given = {normalise(name): tensor for name, tensor in vector.items()}
-            pieces = [given.get(info.name) for info in infos]
-        else:
-            pieces = list(vector)
-        shapes = [None if piece is None else piece.numel() for piece in pieces]
-        if len(pieces) != len(infos) or any(n is not None and n != i.numel for n, i in zip(shapes, infos, strict=True)):
-            raise InputError(
-                "probe",
-                expected=f"{len(infos)} tensors shaped as the watched ones",
-                found=str(shapes[:5]),
-                remedy="pass a mapping from parameter names to tensors",
-            )
-        return self._recorder.ring.embed(pieces)
-
-    def _turn_back(self, label: int) -> None:
-        """A step number that does not increase: the run went back without telling the monitor."""
-        self._recorder.branch()
-        self._step = label
-        self._restart(Outcome.REWOUND)
-
-    def _restart(self, outcome: Outcome) -> None:
-        self._recorder.restart(self._source, self._step, outcome, outcome.sentence)
-        self._pending = {}
+    def _keep_budget(self) -> None:
+        """Warns when observation takes more than its budget, and observes less often if it was told to."""
+        message = self._budget.exceeded()
+        if message is None:
+            return
+        every, factor = self._schedule.interval, self._budget.factor()
+        if every is None or factor is None:
+            warn(f"step {self._step}: {message}")
+            return
+        self._observe_every(every * factor)
+        message = f"{message}; {Outcome.STRETCHED.sentence} (every {every * factor} steps)"
+        metadata = {"monitor": {**self._described, "every": every * factor}}
+        self._recorder.reopen(self._step, Outcome.STRETCHED, message, metadata)
+        self._probes.clear()
         self._window.clear()
+
+    def _observe_every(self, every: int) -> None:
+        self._schedule = Schedule(every)
+        self._window.every = every
 
     def _say_rounding(self, row: UpdateRow) -> None:
         half = any(tensor.dtype in HALF for tensor in self._recorder.inventory.tensors)
@@ -392,4 +426,4 @@ class Monitor:
                 f"only {fraction:.1%} of the watched half-precision weights changed: the others' updates round away; "
                 "watch float32 master weights"
             )
-            self._recorder.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)
+            self._recorder.chronicle.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)

@@ -154,6 +154,7 @@ ROW_METADATA: dict[str, str] = {
     "moved_fraction": "share of a fixed sample of at most 65,536 coordinates whose value changed",
     "parameter_norm": "norm of the watched parameters",
     "sketch_error": "relative standard error of an isolated singular value from sketching; 0 when exact",
+    "replica_drift": "largest distance between ranks' copies of the same parameters, relative to their norm",
 }
 """What is logged with each row besides its inner products; NaN where unknown."""
 

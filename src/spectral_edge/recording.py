@@ -1,107 +1,65 @@
 """From snapshots to recorded lag rows: what a live monitor and a scan of checkpoints have in common."""
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from spectral_edge.errors import InputError, Outcome, warn
+from spectral_edge.chronicle import Chronicle, Contents
+from spectral_edge.errors import InputError, Outcome
 from spectral_edge.measure import group_rows, sketch_error
 from spectral_edge.observe import (
-    BACKENDS,
-    CELLS,
-    ENGINES,
+    ALONE,
+    RESTART,
+    VOID,
+    VOTES,
+    Drift,
     Engine,
+    Held,
+    Layout,
     ParameterSource,
     Push,
-    Selection,
+    Ranks,
+    ReplicaCheck,
+    Selected,
     SketchPlan,
     SketchRing,
+    choose_engine,
     exact_engine,
-    use_sketch,
 )
-from spectral_edge.records import Inventory, Note, UpdateRow
-from spectral_edge.trace import (
-    Position,
-    Segment,
-    SegmentHeader,
-    SegmentWriter,
-    TraceWriter,
-    generations,
-    position_on_disk,
-    read_folder,
-    read_memory,
-)
+from spectral_edge.options import RecorderOptions
+from spectral_edge.records import Inventory, UpdateRow
 
 Array = NDArray[np.float64]
 
-_COUNTS = ("rows", "probes", "products", "log")
+_CHANGED, _STEP, _STEP_SQUARE, _OVERHEAD = range(VOTES, VOTES + 4)
+_HEADER = VOTES + 4
+"""Numbers at the head of each reduction, before those that compare replicas."""
+
+DRIFTED = 1e-6
+"""Replicas further apart than this share of their norm are said to have drifted."""
 
 REST = "(rest)"
 """The group of what no named group holds, in traces that store groups."""
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderOptions:
-    """How updates are kept and stored.
+class Observation:
+    """What became of a snapshot.
 
     Attributes:
-        horizon: number L of updates whose inner products are recorded.
-        selection: which parameters, in which groups.
-        out: the trace's folder; None keeps it in memory.
-        store: "tensors" stores a lag row for each tensor, "groups" one for each group.
-        ring_dtype: dtype of the kept updates; None keeps the parameters' own.
-        ring_device: where they are kept; None keeps them with the parameters.
-        metadata: written into every segment.
-        engine: "auto", "exact" or "sketch".
-        cells: cells of a sketch.
-        seed: of a sketch.
-        backend: of a sketch: "auto", "torch" or "numba".
-
-    Raises:
-        InputError: on a horizon below two or an unknown `store`.
+        outcome: in one word.
+        row: the row that was recorded, if any.
+        overhead: share of the time that the first rank spent observing, known to all ranks.
     """
 
-    horizon: int
-    selection: Selection
-    out: Path | None
-    store: str
-    ring_dtype: torch.dtype | None
-    ring_device: torch.device | str | None
-    metadata: Mapping[str, Any]
-    engine: str = "auto"
-    cells: int = CELLS
-    seed: int = 0
-    backend: str = "auto"
-
-    def __post_init__(self) -> None:
-        if type(self.horizon) is not int or self.horizon < 2:
-            raise InputError(
-                "horizon",
-                expected="at least 2 updates",
-                found=repr(self.horizon),
-                remedy="leave it at its default of twice the window",
-            )
-        if self.ring_dtype is not None and not isinstance(self.ring_dtype, torch.dtype):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(
-                "ring_dtype", expected="a torch dtype", found=repr(self.ring_dtype), remedy="torch.bfloat16"
-            )
-        if self.engine not in ENGINES:
-            raise InputError("engine", expected=" | ".join(ENGINES), found=repr(self.engine), remedy="leave it at auto")
-        if self.backend not in BACKENDS:
-            raise InputError("backend", expected=" | ".join(BACKENDS), found=repr(self.backend), remedy="use auto")
-        if type(self.cells) is not int or self.cells < 1:
-            raise InputError("cells", expected="a positive whole number", found=repr(self.cells), remedy="use 65536")
-        if self.store not in ("tensors", "groups"):
-            raise InputError("store", expected="tensors | groups", found=repr(self.store), remedy="leave it at tensors")
+    outcome: Outcome
+    row: UpdateRow | None
+    overhead: float
 
 
 HALF = ("bfloat16", "float16")
@@ -112,50 +70,74 @@ class Recorder:
     """Takes snapshots of a source and appends their lag rows to a trace.
 
     Attributes:
-        inventory: what is watched.
+        layout: what is watched, and which part of it this rank counts.
+        inventory: what is watched, in the groups for which rows are stored.
         entries: names of what lag rows are stored for, tensors or groups.
         groups: indices among the entries that make up each named group.
         errors: relative standard error of each entry's singular values from sketching.
         engine: which engine, as the trace records it.
         ring: the engine itself.
+        chronicle: the trace as it grows.
+        drift: the largest distance of replicas at the last observation.
 
     Args:
         source: the parameters, whose present values are the first update's baseline.
         options: how to keep and store.
+        ranks: the processes that observe together; all of them call the same methods in the same order.
     """
 
-    def __init__(self, source: ParameterSource, options: RecorderOptions) -> None:
+    def __init__(self, source: ParameterSource, options: RecorderOptions, ranks: Ranks = ALONE) -> None:
         self.options = options
-        self.writer = TraceWriter(options.out)
-        self._segment: SegmentWriter | None = None
-        self._parent: Position | None = None
-        self._generation: int | None = None
-        self._said_broken = self._said_unmoved = False
+        self.ranks = ranks
+        self.chronicle = Chronicle(options.out, silent=ranks.rank > 0)
+        self.drift: Drift | None = None
+        self._said_broken = self._said_unmoved = self._said_drift = False
         self._begin(source)
 
     # what is watched ---------------------------------------------------------------------------------------------
 
-    def _begin(self, source: ParameterSource) -> None:
-        inventory, tensors = self.options.selection.apply(source)
-        sketched = use_sketch(self.options.engine, inventory.watched, self.options.cells)
-        grouped = sketched or self.options.store == "groups"
+    def _begin(self, source: ParameterSource, *, follow: bool = True) -> None:
+        try:
+            selected = self.options.selection.apply(source)
+        except InputError as error:  # to be told to the other ranks, which wait
+            selected = Selected((), (), {}, None, error, fatal=True)
+        self.layout = Layout.agree(selected, self.ranks)
+        self._replicas = ReplicaCheck(self.layout, self.ranks)
+        inventory, options, sharded = self.layout.inventory, self.options, self.ranks.size > 1
+        share = self.layout.largest if sharded else None
+        choice = choose_engine(
+            options.engine, inventory.watched, options.cells, ring_dtype=options.ring_dtype, share=share
+        )
+        sketched = choice.name == "sketch"
+        grouped = sketched or options.store == "groups"
         self.inventory = _with_rest(inventory) if grouped else inventory
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
         self._members = tuple(self.inventory.groups.values()) if grouped and not sketched else None
         groups = self.inventory.groups
         self.groups = {name: (index,) for index, name in enumerate(groups)} if grouped else dict(groups)
         self._coverage = self.inventory.coverage
-        if not sketched:
-            ring, device = self.options.ring_dtype, self.options.ring_device
-            self.ring: Engine = exact_engine(tensors, self.options.horizon, dtype=ring, device=device)
-            self.errors, self.engine = np.zeros(len(self.entries)), {"name": "exact"}
-            return
-        options, sizes = self.options, [tensor.numel for tensor in inventory.tensors]
-        plan = SketchPlan.make(sizes, self.inventory.groups, cells=options.cells, seed=options.seed)
-        sketch = SketchRing(tensors, options.horizon, plan=plan, backend=options.backend)
-        self.ring = sketch
-        self.errors = np.array([group.error for group in plan.groups])
-        self.engine = {"name": "sketch", **plan.describe(), "backend": sketch.backend}
+        held = self.layout.shards(selected.shards)
+        shared: dict[str, Any] = {"ladder": options.ladder, "ranks": self.ranks, "watched": inventory.watched}
+        if sketched:
+            sizes = [tensor.numel for tensor in inventory.tensors]
+            plan = SketchPlan.make(sizes, self.inventory.groups, cells=options.cells, seed=options.seed)
+            sketch = SketchRing(held, options.horizon, plan=plan, backend=options.backend, **shared)
+            self.ring: Engine = sketch
+            self.errors = np.array([group.error for group in plan.groups])
+            self.engine = {"name": "sketch", **plan.describe(), "backend": sketch.backend}
+            if self.layout.permuted:
+                self.engine["permuted"] = list(self.layout.permuted)
+        else:
+            device = options.ring_device
+            self.ring = exact_engine(held, options.horizon, dtype=choice.ring_dtype, device=device, **shared)
+            self.errors = np.zeros(len(self.entries))
+            ring_dtype = str(choice.ring_dtype).removeprefix("torch.") if choice.ring_dtype else None
+            self.engine = {"name": "exact", "ring_dtype": ring_dtype}
+        self.engine |= {"why": choice.why, "ranks": self.ranks.size}
+        cells = len(self.ring.snapshot()[0]) if sketched and options.keep_sketches else 0
+        metadata = {**options.metadata, "engine": self.engine}
+        contents = Contents(self.inventory, self.entries, options.horizon, metadata, options.ladder, cells)
+        self.chronicle.begin(contents, follow=follow)
 
     def by_entry(self, by_tensor: Array) -> Array:
         """Sums values by tensor [n, ...] to values by stored entry."""
@@ -180,40 +162,106 @@ class Recorder:
         metadata: Mapping[str, float],
         *,
         stepped: bool | None = None,
+        restart: tuple[Outcome, str] | None = None,
+        limit: Array | None = None,
+        overhead: float = 0.0,
         aloud: bool = True,
-    ) -> tuple[Outcome, UpdateRow | None]:
-        """Takes one snapshot.
+    ) -> Observation:
+        """Takes one snapshot; to be called by all ranks at the same step.
 
         Args:
             source: the parameters now.
             step: the optimizer step that they belong to.
             metadata: values for the row.
             stepped: whether the optimizer stepped since the last snapshot; None where unknown.
+            restart: why the window is to be emptied, so that this snapshot is its new baseline.
+            limit: largest squared norm of an update that can be one, of the model and of each group; after a resume.
+            overhead: share of the time that the first rank spent observing.
             aloud: whether to warn of what is noted.
-
-        Returns:
-            What became of it, and the row if one was recorded.
         """
-        inventory, tensors = self.options.selection.apply(source)
-        if inventory.tensors is not self.inventory.tensors and inventory.tensors != self.inventory.tensors:
-            self._change(source, step)
-            return Outcome.PARAMETERS_CHANGED, None
+        held, problem, changed = None, None, False
+        header = np.zeros(_HEADER + self._replicas.size)
+        try:
+            selected = self.options.selection.apply(source)
+            changed = selected.held is not self.layout.held and selected.held != self.layout.held
+            if not changed:
+                held = self.layout.shards(selected.shards)
+                header[_HEADER:] = self._replicas.sums(selected.shards)
+        except Exception as error:
+            problem = error
+        header[[VOID, RESTART, _CHANGED]] = held is None, restart is not None, changed
+        header[[_STEP, _STEP_SQUARE]] = step, float(step) ** 2
+        header[_OVERHEAD] = overhead if self.ranks.rank == 0 else 0.0
         was_ready = self.ring.ready
-        push = self.ring.push(tensors)
+        push = self.ring.push(held, header)
+        overhead = float(push.header[_OVERHEAD])
+        if not self._same_step(step, push.header):
+            self.ring.forget()
+            return self._left_out(step, "ranks observe different steps: call step() equally often on each", overhead)
+        if push.void:
+            if problem is not None:
+                raise problem
+            if not push.header[_CHANGED]:
+                return self._left_out(step, "another rank could not observe: see its warning", overhead)
+            self._change(source, step)
+            return Observation(Outcome.PARAMETERS_CHANGED, None, overhead)
+        if push.header[RESTART]:
+            outcome, message = restart or (Outcome.FAILED, "another rank asked for it: " + Outcome.FAILED.sentence)
+            self.chronicle.note(step, outcome, message, aloud=aloud)
+        self._keep_sketch(step, restart=push.baseline)
         if not push.finite:
             if not self._said_broken:
                 self._said_broken = True
-                self.note(step, Outcome.NON_FINITE, self._broken(tensors), aloud=aloud)
-            return Outcome.NON_FINITE, None
+                self.chronicle.note(step, Outcome.NON_FINITE, self._broken(held), aloud=aloud)
+            return Observation(Outcome.NON_FINITE, None, overhead)
         self._said_broken = False
-        if not was_ready:  # this snapshot is the new baseline
-            return Outcome.NON_FINITE, None
+        if push.baseline:
+            asked = restart[0] if restart is not None else Outcome.FAILED
+            return Observation(asked if was_ready else Outcome.NON_FINITE, None, overhead)
+        self._judge_replicas(step, push.header[_HEADER:], aloud=aloud)
         if not push.moved:
-            return self._unmoved(step, stepped, aloud=aloud), None
+            return Observation(self._unmoved(step, stepped, aloud=aloud), None, overhead)
         lags = self.by_entry(push.lags)
-        row = UpdateRow(step, time.time(), lags, {**metadata, **self._measured(push, lags)})
-        self.segment.add_row(row)
-        return Outcome.OK, row
+        if limit is not None and self._beyond(lags[:, 0], limit):
+            self.ring.forget()
+            self.chronicle.note(step, Outcome.NOT_RESTORED, Outcome.NOT_RESTORED.sentence, aloud=aloud)
+            return Observation(Outcome.NOT_RESTORED, None, overhead)
+        ladder = {stride: self.by_entry(longer) for stride, longer in push.ladder.items()}
+        row = UpdateRow(step, time.time(), lags, {**metadata, **self._measured(push, lags)}, ladder)
+        self.chronicle.segment.add_row(row)
+        return Observation(Outcome.OK, row, overhead)
+
+    def _same_step(self, step: int, header: Array) -> bool:
+        """Whether all ranks observe this step, from the sums of their steps and of the squares of these."""
+        size = self.ranks.size
+        return header[_STEP] == size * step and header[_STEP_SQUARE] == size * float(step) ** 2
+
+    def _left_out(self, step: int, why: str, overhead: float) -> Observation:
+        self.chronicle.note(step, Outcome.FAILED, f"{why}; {Outcome.FAILED.sentence}", aloud=True)
+        return Observation(Outcome.FAILED, None, overhead)
+
+    def _beyond(self, squares: Array, limit: Array) -> bool:
+        """Whether an update is too large to be one, of the model or of a group that used to move."""
+        by_group = [squares[list(members)].sum() for members in self.groups.values()]
+        found = np.array([squares.sum(), *by_group])
+        return bool(((found > limit) & (limit > 0)).any())
+
+    def _judge_replicas(self, step: int, sums: Array, *, aloud: bool) -> None:
+        self.drift = drift = self._replicas.judge(sums)
+        if drift is None or drift.distance <= DRIFTED or self._said_drift:
+            return
+        self._said_drift = True
+        one, two = drift.ranks
+        message = (
+            f"{Outcome.REPLICAS_DRIFTED.sentence} (ranks {one} and {two} are apart by {drift.distance:.1e} of the "
+            "parameters' norm)"
+        )
+        self.chronicle.note(step, Outcome.REPLICAS_DRIFTED, message, aloud=aloud)
+
+    def _keep_sketch(self, step: int, *, restart: bool) -> None:
+        if self.options.keep_sketches and self.engine["name"] == "sketch":
+            cells = self.ring.snapshot()[0].cpu().numpy()
+            self.chronicle.segment.add_sketch(step, cells, restart=restart)
 
     def _unmoved(self, step: int, stepped: bool | None, *, aloud: bool) -> Outcome:
         """No watched parameter moved: skipped if the optimizer did not step, rounded away if it did."""
@@ -224,91 +272,64 @@ class Recorder:
                 "No watched half-precision parameter moved, and the optimizer keeps no step count: either it did "
                 "not step, or its updates round away; watch float32 master weights."
             )
-            self.note(step, Outcome.ROUNDED_AWAY, message, aloud=aloud)
+            self.chronicle.note(step, Outcome.ROUNDED_AWAY, message, aloud=aloud)
             return Outcome.ROUNDED_AWAY
         outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
-        self.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
+        self.chronicle.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
         return outcome
 
-    def restart(self, source: ParameterSource, step: int, outcome: Outcome, message: str) -> None:
-        """Empties the window and takes the present parameters as the new baseline."""
-        _, tensors = self.options.selection.apply(source)
-        self.ring.restart(tensors)
-        self.note(step, outcome, message, aloud=True)
-
-    def branch(self) -> None:
-        """Starts a new generation: what follows does not continue what is in the trace."""
-        self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
-
-    def note(self, step: int, outcome: Outcome, message: str, *, aloud: bool = False) -> None:
-        """Records something that happened to the observation, and warns of it if asked."""
-        self.segment.add_note(Note(step, outcome, message))
-        if aloud:
-            warn(f"step {step}: {message}")
-
     def _measured(self, push: Push, lags: Array) -> dict[str, float]:
-        return {
+        found = {
             "coverage": self._coverage,
             "moved_fraction": push.moved_fraction,
             "parameter_norm": push.parameter_norm,
             "sketch_error": float(sketch_error(lags[:, 0], self.errors)),
         }
+        return found if self.drift is None else {**found, "replica_drift": self.drift.distance}
 
     def _change(self, source: ParameterSource, step: int) -> None:
         before = {tensor.name for tensor in self.inventory.tensors}
-        parent = self._segment.position if self._segment else None
         self._begin(source)
         after = {tensor.name for tensor in self.inventory.tensors}
-        self._segment, self._parent = None, parent
         changes = [f"appeared: {', '.join(sorted(after - before)[:3])}"] if after - before else []
         changes += [f"vanished: {', '.join(sorted(before - after)[:3])}"] if before - after else []
-        detail = "; ".join(changes) or "a shape or dtype changed"
-        self.note(step, Outcome.PARAMETERS_CHANGED, f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})", aloud=True)
+        detail = "; ".join(changes) or "a shape or dtype changed, or ranks hold other parts"
+        message = f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})"
+        self.chronicle.note(step, Outcome.PARAMETERS_CHANGED, message, aloud=True)
 
-    def _broken(self, tensors: Sequence[Tensor]) -> str:
-        for info, tensor in zip(self.inventory.tensors, tensors, strict=True):
-            if not bool(torch.isfinite(tensor.detach()).all()):
+    def _broken(self, held: Held | None) -> str:
+        for info, shard in zip(self.inventory.tensors, held or (), strict=False):
+            if shard is not None and not bool(torch.isfinite(shard.values).all()):
                 return f"{info.name} is not finite; {Outcome.NON_FINITE.sentence}"
         return Outcome.NON_FINITE.sentence
 
-    # the trace ---------------------------------------------------------------------------------------------------
+    def reopen(self, step: int, outcome: Outcome, message: str, metadata: Mapping[str, Any]) -> None:
+        """Starts a new segment after the present one, with other metadata; the window is emptied.
 
-    @property
-    def segment(self) -> SegmentWriter:
-        """The open segment, started when something is first recorded."""
-        if self._segment is None:
-            if self._generation is None:
-                self._generation = self._newest_generation() + 1
-            header = SegmentHeader(
-                self.inventory,
-                self.entries,
-                self.options.horizon,
-                {**self.options.metadata, "engine": self.engine},
-                self._parent,
-                self._generation,
-            )
-            try:
-                self._segment = self.writer.open(header)
-            except OSError as error:
-                warn(f"No further segment of the trace can be written ({error}); it is kept in memory from here on.")
-                self.writer = TraceWriter(None)
-                self._segment = self.writer.open(replace(header, parent=None))
-        return self._segment
+        Nothing is differenced across it: the newest snapshot is the baseline of what follows.
+        """
+        self.options = replace(self.options, metadata={**self.options.metadata, **metadata})
+        full = {**self.options.metadata, "engine": self.engine}
+        cells = len(self.ring.snapshot()[0]) if self.options.keep_sketches else 0
+        self.chronicle.begin(
+            Contents(self.inventory, self.entries, self.options.horizon, full, self.options.ladder, cells)
+        )
+        self.ring.forget()
+        self.chronicle.note(step, outcome, message, aloud=True)
+
+    # keeping and restoring ------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The ring and how far the trace had grown; everything written so far is brought to the disk."""
-        self.segment.sync()
-        position = self.segment.position
+        """The ring's part of this rank, and how far the trace had grown."""
         return {
             "names": [tensor.name for tensor in self.inventory.tensors],
             "groups": {name: list(members) for name, members in self.inventory.groups.items()},
             "ring": self.ring.state_dict(),
-            "position": {name: getattr(position, name) for name in position.__slots__},
-            "generation": self._generation,
+            **self.chronicle.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], step: int) -> Outcome:
-        """Continues from a saved state: the trace too, as a new branch if it had grown beyond it.
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]], step: int) -> Outcome:
+        """Continues from the states of the ranks that saved them: the trace too, as a new branch if it had grown.
 
         Returns:
             RESUMED, or REWOUND if the trace held later records.
@@ -316,60 +337,22 @@ class Recorder:
         Raises:
             InputError: if other parameters or another horizon are watched now.
         """
-        names = [tensor.name for tensor in self.inventory.tensors]
-        if names != list(state["names"]):
-            odd = sorted(set(names) ^ set(state["names"]))[:3]
+        names, saved = [tensor.name for tensor in self.inventory.tensors], list(states[0]["names"])
+        if sorted(names) != sorted(saved) or (names != saved and self.ranks.size == 1):
+            odd = sorted(set(names) ^ set(saved))[:3]
             raise InputError(
                 "monitor state",
                 expected=f"{len(names)} tensors as watched now",
-                found=f"{len(state['names'])}, differing in {', '.join(odd) or 'their order'}",
+                found=f"{len(saved)}, differing in {', '.join(odd) or 'their order'}",
                 remedy="construct the monitor with the same model and select",
             )
-        self.ring.load_state_dict(state["ring"])
-        saved = Position(**state["position"])
-        if self._segment is not None:
-            self._segment.sync()
-        reached, newest = self._reached(saved)
-        self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
-        if reached is None or any(getattr(reached, name) < getattr(saved, name) for name in _COUNTS):
-            # Rows that do not follow what is there must not be chained to it: offline windows would mix the two.
-            message = "The records before this checkpoint are not in this trace; it starts anew here."
-            self.note(step, Outcome.RESUMED, message, aloud=self.writer.folder is not None)
-            return Outcome.RESUMED
-        self._parent = saved
-        if newest and reached == saved:
-            self._generation = state["generation"]
-            self.note(step, Outcome.RESUMED, Outcome.RESUMED.sentence)
-            return Outcome.RESUMED
-        self.note(step, Outcome.REWOUND, Outcome.REWOUND.sentence, aloud=True)
-        return Outcome.REWOUND
-
-    def segments(self) -> list[Segment]:
-        """Everything recorded so far, as a reader sees it."""
-        self.segment.sync()
-        if self.writer.folder is None:
-            return read_memory(self.writer.segments)
-        return read_folder(self.writer.folder, generation=self._generation)
-
-    def _reached(self, saved: Position) -> tuple[Position | None, bool]:
-        """How far the saved segment reaches now, and whether it is the newest; None if it is not here."""
-        if self.writer.folder is not None:
-            return position_on_disk(self.writer.folder, saved)
-        segments = self.writer.segments
-        if saved.segment >= len(segments) or segments[saved.segment].header.identity != saved.identity:
-            return None, False
-        return segments[saved.segment].position, saved.segment == len(segments) - 1
-
-    def _newest_generation(self) -> int:
-        known = [segment.header.generation for segment in self.writer.segments]
-        if self.writer.folder is not None:
-            known += generations(self.writer.folder)
-        return max(known, default=-1)
+        self.ring.load_state_dict([state["ring"] for state in states])
+        outcome = self.chronicle.load_state_dict(states[0], step)
+        return self.ranks.gather(outcome)[0]
 
     def close(self) -> None:
         """Closes the trace's files."""
-        if self._segment is not None:
-            self._segment.close()
+        self.chronicle.close()
 
 
 def _with_rest(inventory: Inventory) -> Inventory:
@@ -386,14 +369,3 @@ def _with_rest(inventory: Inventory) -> Inventory:
         taken |= set(members)
     rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
     return replace(inventory, groups={**inventory.groups, REST: rest}) if rest else inventory
-
-
-def run_metadata(user: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Versions beside whatever the user gives: configuration, seed, command."""
-    versions = {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "spectral-edge": version("spectral-edge"),
-    }
-    return {**(dict(user) if user else {}), "versions": versions}

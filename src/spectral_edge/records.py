@@ -69,12 +69,14 @@ class UpdateRow:
         time: seconds since the epoch.
         lags: r[l] = <d_t, d_{t-l}> for each stored tensor or group [n, L]; NaN beyond the last restart.
         metadata: values for the names of `ROW_METADATA`; what is missing is unknown.
+        ladder: lag rows of updates summed over 2, 4, ... observations, where these became complete.
     """
 
     step: int
     time: float
     lags: Array
     metadata: Mapping[str, float]
+    ladder: Mapping[int, Array] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,3 +282,4 @@ class EdgeReading:
     moved_fraction = _Scalar()
     parameter_norm = _Scalar()
     sketch_error = _Scalar()
+    replica_drift = _Scalar()

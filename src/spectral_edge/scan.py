@@ -11,9 +11,9 @@ import torch
 from spectral_edge.analysis import Trace
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.observe import NamedSource, Selection, Selector, Snapshot, snapshots
-from spectral_edge.recording import Recorder, RecorderOptions, run_metadata
+from spectral_edge.options import RecorderOptions, run_metadata
+from spectral_edge.recording import Recorder
 from spectral_edge.records import TensorInfo
-from spectral_edge.trace import read_folder, read_memory
 
 HOLE = 1.5
 """An interval longer than this many times the median is a hole."""
@@ -96,23 +96,22 @@ def scan(
             on_progress(len(seen), len(steps) if steps else None)
     _check_steps(seen, subject)
     assert recorder is not None
-    recorder.segment.sync()
-    chain = read_memory(recorder.writer.segments) if out is None else read_folder(Path(out))
+    chain = recorder.chronicle.segments()
     recorder.close()
     return Trace(chain)
 
 
 def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int, median: float) -> None:
-    now, _ = recorder.options.selection.apply(current)
-    if now.tensors != recorder.inventory.tensors:
-        raise _changed(recorder.inventory.tensors, now.tensors, snapshot)
+    now = tuple(held.info for held in recorder.options.selection.apply(current).held)
+    if now != recorder.inventory.tensors:
+        raise _changed(recorder.inventory.tensors, now, snapshot)
     if snapshot.step - last > HOLE * median:
         message = f"no snapshot between steps {last} and {snapshot.step}; {Outcome.HOLE.sentence}"
-        recorder.restart(current, snapshot.step, Outcome.HOLE, message)
+        recorder.observe(current, snapshot.step, {}, restart=(Outcome.HOLE, message))
         if not recorder.ring.ready:
             raise _broken(recorder, current, snapshot)
         return
-    outcome, _ = recorder.observe(current, snapshot.step, {}, aloud=False)
+    outcome = recorder.observe(current, snapshot.step, {}, aloud=False).outcome
     if outcome is Outcome.NON_FINITE:
         raise _broken(recorder, current, snapshot)
 
@@ -151,9 +150,9 @@ def _check_steps(steps: list[int], subject: str) -> None:
 
 
 def _broken(recorder: Recorder, current: NamedSource, snapshot: Snapshot) -> InputError:
-    inventory, tensors = recorder.options.selection.apply(current)
-    named = zip(inventory.tensors, tensors, strict=True)
-    bad = [info.name for info, tensor in named if not bool(torch.isfinite(tensor).all())]
+    selected = recorder.options.selection.apply(current)
+    named = zip(selected.held, selected.shards, strict=True)
+    bad = [held.info.name for held, shard in named if not bool(torch.isfinite(shard.values).all())]
     return InputError(
         snapshot.label,
         expected="finite parameters",

@@ -104,14 +104,14 @@ def test_smallest_value_at_condition_a_million(dtype, columns, shape):
 def ring_of(updates):
     """Singular values through the ring, one row at a time; the snapshot is set to zero before each update."""
     from spectral_edge.measure import grams, spectrum
-    from spectral_edge.observe import ExactRing
+    from spectral_edge.observe import ExactRing, Shard
 
     zero = torch.zeros(updates.shape[1], dtype=torch.from_numpy(updates).dtype)
-    ring = ExactRing([zero], len(updates))
+    ring = ExactRing([Shard(zero)], len(updates))
     rows = []
     for update in updates:
         # A snapshot of float32 parameters would round the update itself; the product is what is tested here.
-        rows.append(ring.push([torch.from_numpy(update)]).lags[0])
+        rows.append(ring.push([Shard(torch.from_numpy(update))]).lags[0])
         for bank in ring._banks:
             bank.previous.zero_()
     block = grams(np.asarray(rows), np.array([len(rows) - 1]), size=len(rows))

@@ -10,8 +10,8 @@ from torch import nn
 import spectral_edge as se
 from spectral_edge.errors import Outcome
 from spectral_edge.measure import grams, sketch_error, spectrum
-from spectral_edge.observe import ExactRing, SketchPlan, SketchRing
-from spectral_edge.observe.fold import NumbaFold, Shard, TorchFold, numba_available
+from spectral_edge.observe import ExactRing, Shard, SketchPlan, SketchRing
+from spectral_edge.observe.fold import NumbaFold, TorchFold, numba_available
 
 CPU = torch.device("cpu")
 compiled = pytest.mark.skipif(not numba_available(), reason="needs the extra fast")
@@ -59,7 +59,7 @@ def test_shards_add_up_to_the_whole(seed, ranks):
             shards = []
             for tensor in tensors:
                 start, stop = (len(tensor) * at // ranks for at in (rank, rank + 1))
-                shards.append(Shard(tensor[start:stop], start) if stop > start else None)
+                shards.append(Shard(tensor[start:stop], tuple(tensor.shape), start) if stop > start else None)
             parts += fold.fold(shards)
         np.testing.assert_allclose(parts.numpy(), whole.numpy(), rtol=1e-12, atol=1e-11)
 
@@ -140,8 +140,8 @@ def test_small_updates_of_large_parameters_do_not_cancel(scale):
     path = np.vstack([start, start + np.cumsum(updates, axis=0)])
     plan = SketchPlan.make([50_000], {"a": (0,)}, cells=4096)
     for backend in ("torch", *(["numba"] if numba_available() else [])):
-        ring = SketchRing([torch.from_numpy(path[0])], 8, plan=plan, backend=backend)
-        rows = [ring.push([torch.from_numpy(row)]).lags[0] for row in path[1:]]
+        ring = SketchRing([Shard(torch.from_numpy(path[0]))], 8, plan=plan, backend=backend)
+        rows = [ring.push([Shard(torch.from_numpy(row))]).lags[0] for row in path[1:]]
         fold = folds(plan)[0]
         direct = torch.stack([fold.fold([Shard(torch.from_numpy(update))]) for update in updates]).numpy()
         found = spectrum(grams(np.array(rows), np.array([7]), size=8)).sigma[0]
@@ -263,9 +263,12 @@ def test_the_exact_ring_and_an_exact_sketch_agree():
     rng = np.random.default_rng(7)
     path = np.cumsum(rng.standard_normal((8, 900)), axis=0)
     plan = SketchPlan.make([900], {"a": (0,)}, cells=2000)
-    exact, sketch = ExactRing([torch.from_numpy(path[0])], 5), SketchRing([torch.from_numpy(path[0])], 5, plan=plan)
+    exact, sketch = (
+        ExactRing([Shard(torch.from_numpy(path[0]))], 5),
+        SketchRing([Shard(torch.from_numpy(path[0]))], 5, plan=plan),
+    )
     for row in path[1:]:
-        one, other = exact.push([torch.from_numpy(row)]), sketch.push([torch.from_numpy(row)])
+        one, other = exact.push([Shard(torch.from_numpy(row))]), sketch.push([Shard(torch.from_numpy(row))])
         np.testing.assert_allclose(other.lags, one.lags, rtol=1e-10)
 
 
@@ -273,6 +276,6 @@ def test_parameters_that_a_sketch_cannot_reach_are_refused():
     there, elsewhere = torch.zeros(50), torch.zeros(50, device="meta")
     plan = SketchPlan.make([50, 50], {"a": (0, 1)}, cells=10)
     with pytest.raises(se.InputError, match="parameters on one device, got cpu, meta"):
-        SketchRing([there, elsewhere], 3, plan=plan)
+        SketchRing([Shard(there), Shard(elsewhere)], 3, plan=plan)
     with pytest.raises(se.InputError, match="numba on meta"):
-        SketchRing([elsewhere, elsewhere], 3, plan=plan, backend="numba")
+        SketchRing([Shard(elsewhere), Shard(elsewhere)], 3, plan=plan, backend="numba")

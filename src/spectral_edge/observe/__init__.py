@@ -1,7 +1,8 @@
 """From parameters to lag rows: the only layer that touches torch tensors."""
 
-from spectral_edge.observe.engine import ENGINES, EXACT_BELOW, Engine, exact_engine, use_sketch
+from spectral_edge.observe.engine import ENGINES, EXACT_BELOW, Choice, Engine, choose_engine, exact_engine
 from spectral_edge.observe.fold import BACKENDS, numba_available
+from spectral_edge.observe.layout import Layout, Selected
 from spectral_edge.observe.optimizer import OptimizerWatch
 from spectral_edge.observe.parameters import (
     ModuleSource,
@@ -15,36 +16,53 @@ from spectral_edge.observe.parameters import (
     normalise,
 )
 from spectral_edge.observe.plan import CELLS, SketchPlan
-from spectral_edge.observe.ring import ExactRing, Push
+from spectral_edge.observe.ranks import ALONE, Ranks, join
+from spectral_edge.observe.replicas import Drift, ReplicaCheck
+from spectral_edge.observe.ring import RESTART, VOID, VOTES, ExactRing, Held, Push
 from spectral_edge.observe.schedule import Schedule
+from spectral_edge.observe.shards import Shard, as_shard
 from spectral_edge.observe.sketch import SketchRing
 from spectral_edge.observe.snapshots import SUFFIXES, Snapshot, snapshots
 
 __all__ = [
+    "ALONE",
     "BACKENDS",
     "CELLS",
     "ENGINES",
     "EXACT_BELOW",
+    "RESTART",
     "SUFFIXES",
+    "VOID",
+    "VOTES",
+    "Choice",
+    "Drift",
     "Engine",
     "ExactRing",
+    "Held",
+    "Layout",
     "ModuleSource",
     "NamedSource",
     "OptimizerWatch",
     "ParameterSource",
     "Push",
+    "Ranks",
+    "ReplicaCheck",
     "Schedule",
+    "Selected",
     "Selection",
     "Selector",
+    "Shard",
     "SketchPlan",
     "SketchRing",
     "Snapshot",
+    "as_shard",
     "as_source",
+    "choose_engine",
     "exact_engine",
+    "join",
     "layer_of",
     "matcher",
     "normalise",
     "numba_available",
     "snapshots",
-    "use_sketch",
 ]

@@ -1,15 +1,15 @@
 """What every engine offers, and which one suits a model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spectral_edge.errors import InputError
-from spectral_edge.observe.ring import Embedded, ExactRing, Push
+from spectral_edge.observe.ring import Embedded, ExactRing, Held, Push
 
 Array = NDArray[np.float64]
 
@@ -31,15 +31,15 @@ class Engine(Protocol):
         """Whether there is a finite snapshot to take differences from."""
         ...
 
-    def push(self, tensors: Sequence[Tensor]) -> Push:
-        """Takes the difference to the last snapshot as the newest update."""
+    def push(self, held: Held | None, header: Array | None = None) -> Push:
+        """Takes the difference to the last snapshot as the newest update; to be called by all ranks."""
         ...
 
-    def restart(self, tensors: Sequence[Tensor]) -> None:
-        """Forgets all updates and takes these parameters as the new baseline."""
+    def forget(self) -> None:
+        """Empties the ring; the last snapshot stays the baseline of the next update."""
         ...
 
-    def embed(self, vectors: Sequence[Tensor | None]) -> Embedded:
+    def embed(self, vectors: Held) -> Embedded:
         """A vector of parameter space as the engine keeps it."""
         ...
 
@@ -59,28 +59,61 @@ class Engine(Protocol):
         """Everything that the next observation needs."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        """Continues from the states of the ranks that saved them."""
         ...
 
 
-def use_sketch(engine: str, watched: int, cells: int) -> bool:
-    """Whether an engine by this name sketches this many parameters."""
-    return engine == "sketch" or (engine == "auto" and watched >= EXACT_BELOW * cells)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which engine a model gets.
+
+    Attributes:
+        name: "exact" or "sketch".
+        ring_dtype: dtype of the exact engine's ring; None is the parameters' own.
+        why: the reason, as a clause.
+    """
+
+    name: str
+    ring_dtype: torch.dtype | None
+    why: str
 
 
-def exact_engine(
-    tensors: Sequence[Tensor], horizon: int, *, dtype: torch.dtype | None, device: torch.device | str | None
-) -> ExactRing:
+def choose_engine(
+    engine: str, watched: int, cells: int, *, ring_dtype: torch.dtype | None = None, share: int | None = None
+) -> Choice:
+    """The engine for a model of this size.
+
+    Args:
+        engine: a name of `ENGINES`.
+        watched: number of watched parameters of all ranks.
+        cells: cells of a sketch.
+        ring_dtype: what the user asked for.
+        share: most parameters that one of several ranks counts; None for one process.
+    """
+    limit = EXACT_BELOW * cells
+    if engine != "auto":
+        return Choice(engine, ring_dtype, f"as asked for by engine={engine!r}")
+    if watched < limit:
+        return Choice("exact", ring_dtype, f"fewer than {EXACT_BELOW} parameters a cell ({limit:,})")
+    if share is not None and share < limit:
+        why = f"no rank counts more than {share:,} parameters, so that a ring in bfloat16 costs next to nothing"
+        return Choice("exact", ring_dtype or torch.bfloat16, why)
+    return Choice("sketch", None, f"at least {EXACT_BELOW} parameters a cell ({limit:,})")
+
+
+def exact_engine(held: Held, horizon: int, *, dtype: torch.dtype | None, **options: Any) -> ExactRing:
     """A ring of updates.
 
     Raises:
         InputError: if there is no room for it, or no such device.
     """
     try:
-        return ExactRing(tensors, horizon, dtype=dtype, device=device)
+        return ExactRing(held, horizon, dtype=dtype, **options)
     except (RuntimeError, MemoryError) as error:
-        needed = (1 + horizon) * sum(tensor.numel() for tensor in tensors) * 4 / 2**30
+        values = sum(shard.length for shard in held if shard is not None)
+        width = 4 if dtype is None else dtype.itemsize
+        needed = (4 + horizon * (1 + options.get("ladder", 0)) * width) * values / 2**30
         raise InputError(
             "ring of updates",
             expected=f"a device with room for about {needed:.1f} GiB",

@@ -5,7 +5,6 @@ order of the additions alone, so they agree to rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -17,24 +16,12 @@ from torch import Tensor
 
 from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
+from spectral_edge.observe.shards import Shard
 
 BACKENDS = ("auto", "torch", "numba")
 
 _PIECE = 1 << 18
 """Half-precision values that the compiled backend widens at once: 1 MB of float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A contiguous run of a tensor's values held here.
-
-    Attributes:
-        values: the values, flat.
-        start: position of the first in the whole tensor.
-    """
-
-    values: Tensor
-    start: int = 0
 
 
 class FoldBackend(Protocol):
@@ -67,7 +54,7 @@ class TorchFold:
             wide = torch.zeros(2 * group.cells, dtype=torch.float64, device=self._device)
             for member, start in zip(group.members, group.starts, strict=True):
                 shard = shards[member]
-                if shard is not None and len(shard.values):
+                if shard is not None and shard.length:
                     self._add(group, start + shard.start, shard.values, wide)
             cells[group.first : group.first + group.cells] = wide[: group.cells] + wide[group.cells :]
         return cells

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from spectral_edge.errors import InputError, warn
+from spectral_edge.observe.parameters import ParameterSource
+
+_FROM_EACH = 1024
+"""Values of a momentum buffer that are compared after a resume."""
 
 
 class OptimizerWatch:
@@ -33,6 +37,7 @@ class OptimizerWatch:
         self._factors: list[float | Tensor] = []
         self._measured: Tensor | None = None
         self._said = False
+        self._saved: dict[str, Any] | None = None
 
     @property
     def name(self) -> str | None:
@@ -85,13 +90,55 @@ class OptimizerWatch:
         self._clock, self._factors = clock, []
         return metadata, stepped
 
+    @staticmethod
+    def parameters(source: ParameterSource) -> list[Tensor]:
+        """The tensors whose gradients are clipped together."""
+        return [tensor for _, tensor in source.named_tensors() if isinstance(tensor, Tensor)]
+
+    def lost(self) -> str | None:
+        """After a resume, before the first observation: whether the optimizer's state was not restored, in words."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return None
+        clock, before = self._steps_taken(), saved["clock"]
+        if clock is not None and before is not None and clock <= before:
+            return (
+                f"the optimizer counts {clock:.0f} steps where the checkpoint counted {before:.0f}: its state was not "
+                "restored"
+            )
+        sample, momentum = self._momentum_sample(), self.momentum or 0.0
+        if sample is None or saved["momentum"] is None or sample.shape != saved["momentum"].shape:
+            return None
+        cosine = float(torch.nn.functional.cosine_similarity(sample, saved["momentum"].to(sample.device), dim=0))
+        if cosine < momentum / 4:
+            return (
+                f"the optimizer's momentum has a cosine of {cosine:.2f} with the checkpoint's, where one step leaves "
+                f"{momentum:g}: its state was not restored"
+            )
+        return None
+
+    def decay_factors(self) -> dict[int, float]:
+        """Minus the factor of decoupled weight decay, lr * wd, by the id of each parameter."""
+        groups = self._optimizer.param_groups if self._optimizer is not None else []
+        return {
+            id(parameter): float(group.get("lr", 0.0)) * float(group.get("weight_decay", 0.0))
+            for group in groups
+            for parameter in group["params"]
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """What the next row needs."""
-        return {"clock": self._clock, "factors": [float(factor) for factor in self._factors]}
+        return {
+            "clock": self._clock,
+            "factors": [float(factor) for factor in self._factors],
+            "taken": self._steps_taken(),
+            "momentum": self._momentum_sample(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self._clock, self._factors = state["clock"], list(state["factors"])
+        self._saved = {"clock": state["taken"], "momentum": state["momentum"]}
 
     def _group(self) -> Mapping[str, Any]:
         groups = self._optimizer.param_groups if self._optimizer is not None else []
@@ -105,6 +152,17 @@ class OptimizerWatch:
             if "step" in state:
                 return float(state["step"])
         return 0.0 if "betas" in self._group() else None
+
+    def _momentum_sample(self) -> Tensor | None:
+        """Some values of each momentum buffer, for optimizers that do not count their steps."""
+        if self._optimizer is None or self._steps_taken() is not None:
+            return None
+        parts = [
+            state["momentum_buffer"].detach().reshape(-1)[:_FROM_EACH].float().clone()
+            for state in self._optimizer.state.values()
+            if isinstance(state.get("momentum_buffer"), Tensor) and type(state["momentum_buffer"]) is Tensor
+        ]
+        return torch.cat(parts) if parts else None
 
     def _number(self, step: int, name: str, value: float | Tensor) -> float:
         """A value as a number; NaN, and one warning, where it is none."""

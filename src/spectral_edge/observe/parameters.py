@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from spectral_edge.errors import InputError
-from spectral_edge.records import Inventory, TensorInfo
+from spectral_edge.observe.layout import Held, Selected
+from spectral_edge.observe.shards import Block, Shard, as_shard
+from spectral_edge.records import TensorInfo
 
 
 class Shaped(Protocol):
@@ -31,9 +33,12 @@ _ATTENTION = re.compile(r"(^|[._])(\w*attn\w*|\w*attention\w*|[qkvo]_proj|[qkv]_
 
 @runtime_checkable
 class ParameterSource(Protocol):
-    """Anything that can name its trainable tensors anew at every observation."""
+    """Anything that can name its trainable tensors anew at every observation.
 
-    def named_tensors(self) -> Iterable[tuple[str, Tensor]]:
+    A tensor may be a DTensor, or a `Shard` that says which part of a tensor this process holds.
+    """
+
+    def named_tensors(self) -> Iterable[tuple[str, "Tensor | Shard"]]:
         """Every trainable tensor once, in a stable order."""
         ...
 
@@ -53,18 +58,19 @@ class ModuleSource:
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """A fixed mapping of names to tensors."""
+    """A fixed mapping of names to tensors or shards."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
 
-    def named_tensors(self) -> Iterable[tuple[str, Tensor]]:
+    def named_tensors(self) -> Iterable[tuple[str, Any]]:
         """Every distinct tensor under the first of its names."""
         seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
         for name, tensor in self.tensors.items():
-            key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
-            if tensor.numel() and key in seen:
-                continue
-            seen.add(key)
+            if pointer := _pointer(tensor):
+                key = (pointer, tuple(tensor.shape), tuple(tensor.stride()))
+                if key in seen:
+                    continue
+                seen.add(key)
             yield normalise(name), tensor
 
 
@@ -146,75 +152,87 @@ class Selection:
             )
         self.select = select
         self.groups = groups
-        self._signature: list[tuple[str, torch.Size, torch.dtype]] = []
-        self._chosen: tuple[Inventory, list[int]] | None = None
+        self._named: list[tuple[str, Any]] = []
+        self._pointers: list[int] = []
+        self._signature: list[_Signature] = []
+        self._indices: list[int] = []
+        self._selected: Selected | None = None
 
-    def apply(self, source: ParameterSource) -> tuple[Inventory, list[Tensor]]:
-        """The inventory and the tensors behind it, in order.
+    def apply(self, source: ParameterSource) -> Selected:
+        """What is watched of a source, and what this process holds of it.
 
         Raises:
-            InputError: if nothing is trainable, nothing matches, a group is empty, or a tensor is not real floating.
+            InputError: if a tensor is not real floating, or is the partial sum of a sharded one.
         """
         named = list(source.named_tensors())
-        signature = [(name, tensor.shape, tensor.dtype) for name, tensor in named]
-        if self._chosen is None or signature != self._signature:
-            self._chosen, self._signature = self._choose(named), signature
-        inventory, kept = self._chosen
-        return inventory, [named[index][1] for index in kept]
+        if self._selected is not None and self._same(named):
+            return self._selected
+        shards = [as_shard(name, held) for name, held in named]
+        signature = [
+            (name, s.shape, s.dtype, s.start, s.length, s.block) for (name, _), s in zip(named, shards, strict=True)
+        ]
+        if self._selected is None or signature != self._signature:
+            self._selected, self._signature = self._choose(named, shards), signature
+        self._selected = replace(self._selected, shards=tuple(shards[index] for index in self._indices))
+        self._named, self._pointers = named, [_pointer(held) for _, held in named]
+        return self._selected
 
-    def _choose(self, named: list[tuple[str, Tensor]]) -> tuple[Inventory, list[int]]:
+    def _same(self, named: list[tuple[str, Any]]) -> bool:
+        """Whether these are the tensors of before in the same memory, so that views of them still hold."""
+        if len(named) != len(self._named):
+            return False
+        return all(
+            held is before and pointer and _pointer(held) == pointer
+            for (_, held), (_, before), pointer in zip(named, self._named, self._pointers, strict=True)
+        )
+
+    def _choose(self, named: list[tuple[str, Any]], shards: list[Shard]) -> Selected:
+        wanted = matcher(self.select) if self.select is not None else _everything
+        self._indices = [i for i, (name, held) in enumerate(named) if shards[i].numel and wanted(name, held)]
+        kept = [(named[index][0], named[index][1], shards[index]) for index in self._indices]
+        problem = None
         if not named:
-            raise InputError(
+            problem = InputError(
                 "model",
                 expected="at least one trainable parameter",
                 found="none",
                 remedy="unfreeze parameters before watching",
             )
-        wanted = matcher(self.select) if self.select is not None else _everything
-        indices = [index for index, (name, tensor) in enumerate(named) if tensor.numel() and wanted(name, tensor)]
-        kept = [named[index] for index in indices]
-        if not kept:
-            raise InputError(
+        elif not kept:
+            problem = InputError(
                 "select",
                 expected="a selection that matches a trainable parameter",
                 found=repr(self.select),
                 remedy=f"names look like {', '.join(name for name, _ in named[:3])}",
             )
-        for name, tensor in kept:
-            if not tensor.is_floating_point():
-                raise InputError(
-                    name,
-                    expected="a real floating-point tensor",
-                    found=str(tensor.dtype),
-                    remedy="leave it out with select=",
-                )
-        tensors = tuple(TensorInfo(name, tuple(tensor.shape), _dtype(tensor)) for name, tensor in kept)
-        trainable = sum(tensor.numel() for _, tensor in named)
-        return Inventory(tensors, self._group(kept), trainable), indices
+        odd = [(name, shard) for name, _, shard in kept if not shard.dtype.is_floating_point]
+        for name, shard in odd:
+            problem = InputError(
+                name,
+                expected="a real floating-point tensor",
+                found=str(shard.dtype),
+                remedy="leave it out with select=",
+            )
+        matches = {group: matcher(selector) for group, selector in (self.groups or {}).items()}
+        held: list[Held] = []
+        for name, tensor, shard in kept:
+            groups = tuple(group for group, match in matches.items() if match(name, tensor))
+            if self.groups is None:
+                groups = (layer_of(name),)
+            info = TensorInfo(name, shard.shape, str(shard.dtype).removeprefix("torch."))
+            held.append(Held(info, groups, shard.start, shard.length, shard.block))
+        trainable = {name: shard.numel for (name, _), shard in zip(named, shards, strict=True)}
+        named_groups = None if self.groups is None else tuple(self.groups)
+        return Selected(tuple(held), (), trainable, named_groups, problem, fatal=bool(odd))
 
-    def _group(self, kept: Sequence[tuple[str, Tensor]]) -> dict[str, tuple[int, ...]]:
-        if self.groups is None:
-            layers: dict[str, list[int]] = {}
-            for index, (name, _) in enumerate(kept):
-                layers.setdefault(layer_of(name), []).append(index)
-            return {layer: tuple(members) for layer, members in layers.items()}
-        grouped: dict[str, tuple[int, ...]] = {}
-        for group, selector in self.groups.items():
-            match = matcher(selector)
-            grouped[group] = tuple(index for index, (name, tensor) in enumerate(kept) if match(name, tensor))
-            if not grouped[group]:
-                raise InputError(
-                    f"group {group!r}",
-                    expected="a pattern that matches a watched parameter",
-                    found=repr(selector),
-                    remedy=f"names look like {kept[0][0]}",
-                )
-        return grouped
+
+_Signature = tuple[str, tuple[int, ...], torch.dtype, int, int, Block | None]
+
+
+def _pointer(held: Any) -> int:
+    """Where a plain tensor's values lie; 0 for whatever has to be asked anew at every observation."""
+    return held.data_ptr() if isinstance(held, Tensor) and type(held).__name__ != "DTensor" else 0
 
 
 def _everything(name: str, tensor: Shaped) -> bool:
     return True
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

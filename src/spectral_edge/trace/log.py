@@ -25,10 +25,12 @@ class AppendFile:
     Args:
         path: where; None keeps the records in memory only.
         on_failure: called once with the error when writing starts to fail.
+        keep: whether a file without a path keeps its records; else it only counts them.
     """
 
-    def __init__(self, path: Path | None, on_failure: Callable[[OSError], None]) -> None:
+    def __init__(self, path: Path | None, on_failure: Callable[[OSError], None], *, keep: bool = True) -> None:
         self._path = path
+        self._keep = keep
         self._on_failure = on_failure
         self._failing = False
         self._waiting: list[bytes] = []
@@ -40,7 +42,8 @@ class AppendFile:
         """Adds one record; never raises for a failing disk."""
         self.end += len(record)
         if self._path is None:
-            self._kept.append(record)
+            if self._keep:
+                self._kept.append(record)
             return
         self._waiting.append(record)
         self.flush()
@@ -95,8 +98,10 @@ class AppendFile:
 class RecordFile(AppendFile):
     """A .npy file of fixed-size records whose header is kept true after every append."""
 
-    def __init__(self, path: Path | None, dtype: np.dtype[Any], on_failure: Callable[[OSError], None]) -> None:
-        super().__init__(path, on_failure)
+    def __init__(
+        self, path: Path | None, dtype: np.dtype[Any], on_failure: Callable[[OSError], None], *, keep: bool = True
+    ) -> None:
+        super().__init__(path, on_failure, keep=keep)
         self._dtype = dtype
         self._header = _header(dtype, 0)
         if path is not None:

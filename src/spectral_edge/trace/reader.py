@@ -12,19 +12,23 @@ from numpy.typing import NDArray
 
 from spectral_edge.errors import Outcome, TraceError, warn
 from spectral_edge.records import Inventory, Note, ProbeRow
-from spectral_edge.trace.log import read_records
+from spectral_edge.trace.log import RecordFile, read_records
 from spectral_edge.trace.schema import (
     FORMAT,
+    LADDER,
     LOG,
     NEXT_UPDATE,
     PROBES,
     PRODUCTS,
     ROWS,
+    SKETCHES,
     VERSION,
     inventory_from_json,
+    ladder_dtype,
     probe_dtype,
     product_dtype,
     row_dtype,
+    sketch_dtype,
 )
 from spectral_edge.trace.writer import Position, SegmentWriter, segment_folder
 
@@ -49,6 +53,8 @@ class Segment:
         probes: probe records.
         products: products of probes.
         log: log entries.
+        ladder: lag rows of updates summed over several observations.
+        sketches: sketches of the parameters.
     """
 
     number: int
@@ -62,6 +68,8 @@ class Segment:
     probes: NDArray[np.void]
     products: NDArray[np.void]
     log: list[dict[str, Any]]
+    ladder: NDArray[np.void]
+    sketches: NDArray[np.void]
 
     def members(self, indices: tuple[int, ...]) -> tuple[int, ...] | None:
         """Positions among `entries` that make up these tensors, or None if entries are groups and do not."""
@@ -141,6 +149,8 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
                 writer.probes.records()[: until.probes],
                 writer.products.records()[: until.products],
                 [json.loads(line) for line in lines],
+                _kept(writer.ladder, until.ladder),
+                _kept(writer.sketches, until.sketches),
             )
         )
         limit = header.parent
@@ -148,6 +158,10 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
             break
         number = limit.segment
     return chain[::-1]
+
+
+def _kept(file: RecordFile | None, count: int) -> NDArray[np.void]:
+    return np.empty(0, dtype=np.void) if file is None else file.records()[:count]
 
 
 def generations(folder: Path) -> list[int]:
@@ -168,8 +182,10 @@ def position_on_disk(folder: Path, position: Position) -> tuple[Position | None,
     segment = _read_segment(folder, position.segment, plain, None)
     log = segment_folder(folder, position.segment) / LOG
     size = log.stat().st_size if log.exists() else 0
-    counts = len(segment.rows), len(segment.probes), len(segment.products), size
-    return Position(position.identity, position.segment, *counts), position.segment == max(headers)
+    counts = len(segment.rows), len(segment.probes), len(segment.products), size, len(segment.ladder)
+    return Position(position.identity, position.segment, *counts, len(segment.sketches)), position.segment == max(
+        headers
+    )
 
 
 def _headers(folder: Path) -> dict[int, dict[str, Any]]:
@@ -258,6 +274,8 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
         (ROWS, row_dtype(len(entries), horizon, plain["row_metadata"]), limit and limit.rows),
         (PROBES, probe_dtype(len(entries), horizon), limit and limit.probes),
         (PRODUCTS, product_dtype(len(entries)), limit and limit.products),
+        (LADDER, ladder_dtype(len(entries), horizon), limit and limit.ladder),
+        (SKETCHES, sketch_dtype(plain.get("cells", 0)), limit and limit.sketches),
     ):
         records, broken = read_records(place / name, dtype, count)
         files.append(records)
@@ -278,6 +296,8 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
         files[1],
         files[2],
         [_entry(line, place) for line in lines],
+        files[3],
+        files[4],
     )
 
 

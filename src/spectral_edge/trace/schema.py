@@ -1,8 +1,9 @@
 """What a trace looks like on disk; docs/trace-format.md describes it for readers without this library.
 
 A trace is a folder. `trace.json` names the format. Each `segment-NNN` holds a span of observation under one
-inventory: `segment.json` (metadata, written once), `log.jsonl` (metrics and notes, one JSON object a line) and three
-NumPy .npy files of fixed-size little-endian records that only ever grow: `rows.npy`, `probes.npy`, `products.npy`.
+inventory: `segment.json` (metadata, written once), `log.jsonl` (metrics and notes, one JSON object a line) and
+NumPy .npy files of fixed-size little-endian records that only ever grow: `rows.npy`, `probes.npy`, `products.npy`;
+`ladder.npy` and `sketches.npy` where such records were asked for.
 A segment may continue another from a given position, so a rewind is a branch and nothing is overwritten.
 """
 
@@ -20,6 +21,7 @@ FORMAT = "spectral-edge-trace"
 VERSION = 1
 
 ROWS, PROBES, PRODUCTS, LOG = "rows.npy", "probes.npy", "products.npy", "log.jsonl"
+LADDER, SKETCHES = "ladder.npy", "sketches.npy"
 NEXT_UPDATE = -1
 """In `products.npy`, the second vector of a product with d_{t+1}."""
 
@@ -48,6 +50,16 @@ def product_dtype(entries: int) -> np.dtype[Any]:
     return np.dtype(
         [("step", "<i8"), ("first", "<i4"), ("second", "<i4"), ("product", "<f8", (entries,)), ("crc", "<u4")]
     )
+
+
+def ladder_dtype(entries: int, horizon: int) -> np.dtype[Any]:
+    """A lag row of updates summed over `stride` observations, at the last of these."""
+    return np.dtype([("step", "<i8"), ("stride", "<i4"), ("lags", "<f8", (entries, horizon)), ("crc", "<u4")])
+
+
+def sketch_dtype(cells: int) -> np.dtype[Any]:
+    """The sketch of the parameters at one step; `restart` where it must not be differenced with the one before."""
+    return np.dtype([("step", "<i8"), ("restart", "<i4"), ("cells", "<f8", (cells,)), ("crc", "<u4")])
 
 
 def seal(record: NDArray[np.void]) -> bytes:

@@ -18,17 +18,21 @@ from spectral_edge.records import Inventory, Note, UpdateRow
 from spectral_edge.trace.log import AppendFile, RecordFile
 from spectral_edge.trace.schema import (
     FORMAT,
+    LADDER,
     LOG,
     NEXT_UPDATE,
     PROBES,
     PRODUCTS,
     ROWS,
+    SKETCHES,
     VERSION,
     inventory_to_json,
+    ladder_dtype,
     probe_dtype,
     product_dtype,
     row_dtype,
     seal,
+    sketch_dtype,
 )
 
 Array = NDArray[np.float64]
@@ -45,6 +49,8 @@ class Position:
         probes: records in `probes.npy`.
         products: records in `products.npy`.
         log: bytes in `log.jsonl`.
+        ladder: records in `ladder.npy`.
+        sketches: records in `sketches.npy`.
     """
 
     identity: str
@@ -53,6 +59,13 @@ class Position:
     probes: int
     products: int
     log: int
+    ladder: int = 0
+    sketches: int = 0
+
+    def covers(self, other: "Position") -> bool:
+        """Whether all records of another position of the same segment are there."""
+        names = ("rows", "probes", "products", "log", "ladder", "sketches")
+        return all(getattr(self, name) >= getattr(other, name) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class SegmentHeader:
         parent: where the segment continues another one, or None.
         generation: counts the rewinds and fresh starts in this folder.
         identity: a random name.
+        ladder: number of longer rows: updates summed over 2, 4, ... observations.
+        cells: size of the sketches that are kept; 0 keeps none.
     """
 
     inventory: Inventory
@@ -76,6 +91,8 @@ class SegmentHeader:
     parent: Position | None = None
     generation: int = 0
     identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    ladder: int = 0
+    cells: int = 0
 
     @property
     def by_tensor(self) -> bool:
@@ -92,6 +109,8 @@ class SegmentHeader:
             "generation": self.generation,
             "parent": None if parent is None else {name: getattr(parent, name) for name in parent.__slots__},
             "horizon": self.horizon,
+            "ladder": self.ladder,
+            "cells": self.cells,
             "entries": list(self.entries),
             "row_metadata": list(ROW_METADATA),
             "inventory": inventory_to_json(self.inventory),
@@ -106,9 +125,10 @@ class SegmentWriter:
         folder: the segment's folder, or None to keep it in memory.
         number: the segment's number.
         header: what holds for the whole segment.
+        keep: whether a segment without a folder keeps its records.
     """
 
-    def __init__(self, folder: Path | None, number: int, header: SegmentHeader) -> None:
+    def __init__(self, folder: Path | None, number: int, header: SegmentHeader, *, keep: bool = True) -> None:
         self.number = number
         self.header = header
         entries, horizon = len(header.entries), header.horizon
@@ -120,16 +140,30 @@ class SegmentWriter:
         def place(name: str) -> Path | None:
             return None if folder is None else folder / name
 
-        self.rows = RecordFile(place(ROWS), self._row_dtype, self._failed)
-        self.probes = RecordFile(place(PROBES), self._probe_dtype, self._failed)
-        self.products = RecordFile(place(PRODUCTS), self._product_dtype, self._failed)
-        self.log = AppendFile(place(LOG), self._failed)
+        def records(name: str, dtype: np.dtype[Any] | None) -> RecordFile | None:
+            return None if dtype is None else RecordFile(place(name), dtype, self._failed, keep=keep)
+
+        self._ladder_dtype = ladder_dtype(entries, horizon) if header.ladder else None
+        self._sketch_dtype = sketch_dtype(header.cells) if header.cells else None
+        self.rows = RecordFile(place(ROWS), self._row_dtype, self._failed, keep=keep)
+        self.probes = RecordFile(place(PROBES), self._probe_dtype, self._failed, keep=keep)
+        self.products = RecordFile(place(PRODUCTS), self._product_dtype, self._failed, keep=keep)
+        self.ladder = records(LADDER, self._ladder_dtype)
+        self.sketches = records(SKETCHES, self._sketch_dtype)
+        self.log = AppendFile(place(LOG), self._failed, keep=keep)
 
     @property
     def position(self) -> Position:
         """How far the segment has grown."""
         return Position(
-            self.header.identity, self.number, self.rows.count, self.probes.count, self.products.count, self.log.end
+            self.header.identity,
+            self.number,
+            self.rows.count,
+            self.probes.count,
+            self.products.count,
+            self.log.end,
+            self.ladder.count if self.ladder is not None else 0,
+            self.sketches.count if self.sketches is not None else 0,
         )
 
     def add_row(self, row: UpdateRow) -> None:
@@ -139,6 +173,24 @@ class SegmentWriter:
         for name in ROW_METADATA:
             record[name] = row.metadata.get(name, np.nan)
         self.rows.append(seal(record))
+        for stride, lags in row.ladder.items():
+            assert self.ladder is not None
+            longer = np.zeros((), dtype=self._ladder_dtype)
+            longer["step"], longer["stride"], longer["lags"] = row.step, stride, lags
+            self.ladder.append(seal(longer))
+
+    def add_sketch(self, step: int, cells: Array, *, restart: bool) -> None:
+        """Appends the sketch of the parameters at a step.
+
+        Args:
+            step: the step.
+            cells: the sketch [d].
+            restart: whether it must not be differenced with the sketch before.
+        """
+        assert self.sketches is not None
+        record = np.zeros((), dtype=self._sketch_dtype)
+        record["step"], record["restart"], record["cells"] = step, restart, cells
+        self.sketches.append(seal(record))
 
     def add_probe(self, step: int, name: str, square: Array, lags: Array) -> None:
         """Appends one probe's products with itself and with the updates in the ring."""
@@ -164,15 +216,19 @@ class SegmentWriter:
 
     def sync(self) -> None:
         """Brings everything to the disk."""
-        for file in (self.rows, self.probes, self.products, self.log):
+        for file in self._files():
             file.sync()
 
     def close(self) -> None:
         """Closes the files; what still waits for a full disk is lost with a warning."""
-        for file in (self.rows, self.probes, self.products, self.log):
+        for file in self._files():
             file.close()
             if file.waiting:
                 warn("the trace could not be written to the end: the disk still refuses it")
+
+    def _files(self) -> list[AppendFile]:
+        files = (self.rows, self.probes, self.products, self.ladder, self.sketches, self.log)
+        return [file for file in files if file is not None]
 
     def _number(self, name: str) -> int:
         if name not in self._names:
@@ -192,13 +248,15 @@ class TraceWriter:
 
     Args:
         folder: where; None keeps everything in memory.
+        keep: whether records without a folder are kept at all.
 
     Raises:
         InputError: if the folder cannot be made.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, keep: bool = True) -> None:
         self.folder = folder
+        self._keep = keep
         self.segments: list[SegmentWriter] = []
         if folder is None:
             return
@@ -221,7 +279,7 @@ class TraceWriter:
         if self.segments:
             self.segments[-1].close()
         if self.folder is None:
-            segment = SegmentWriter(None, len(self.segments), header)
+            segment = SegmentWriter(None, len(self.segments), header, keep=self._keep)
         else:
             if not (self.folder / "trace.json").exists():
                 plain = {

@@ -1,0 +1,205 @@
+"""The kept updates of the tensors that share a device and a dtype, and their inner products in float64."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectral_edge.observe.shards import Shard
+
+Array = NDArray[np.float64]
+
+_CHUNK_CPU = 8192
+"""Values of a row that are widened at once: with 20 rows 1.3 MB of float64, which stays in a core's cache."""
+_BLOCK = 512
+"""Products that are added up by a library's own order."""
+_CHUNK_DEVICE = 1 << 20
+"""The same on an accelerator, where a launch costs more than the traffic that a smaller chunk saves."""
+
+
+class Bank:
+    """Rings of updates of some tensors, one behind the other in memory.
+
+    Args:
+        members: indices of the tensors.
+        shards: what is held of each.
+        device: where updates are kept.
+        horizon: number L of updates.
+        dtype: of the kept updates; None is the tensors' own.
+        levels: number of rings: updates of 1, 2, 4, ... observations.
+        every: one of so many coordinates of a tensor is in the sample that tells how many moved.
+
+    Attributes:
+        starts: position of each member's first value in its whole tensor.
+        spans: where each tensor starts and ends.
+        previous: the last snapshot [P].
+        rows: the ring of each level [L, P].
+    """
+
+    def __init__(
+        self,
+        members: list[int],
+        shards: Sequence[Shard],
+        device: torch.device,
+        horizon: int,
+        dtype: torch.dtype | None,
+        levels: int,
+        every: int,
+    ) -> None:
+        self.members = members
+        self.starts = [shard.start for shard in shards]
+        ends = np.cumsum([shard.length for shard in shards]).tolist()
+        self.spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        self.size = int(ends[-1])
+        self.previous = torch.empty(self.size, dtype=shards[0].dtype, device=device)
+        shape, kind = (horizon, self.size), dtype or shards[0].dtype
+        self.rows = [torch.zeros(shape, dtype=kind, device=device) for _ in range(levels)]
+        sampled = [
+            torch.arange(start + -shard.start % every, stop, every)
+            for (start, stop), shard in zip(self.spans, shards, strict=True)
+        ]
+        self._sample = torch.cat(sampled).to(device)
+        width = min(self.size, _CHUNK_CPU if device.type == "cpu" else _CHUNK_DEVICE)
+        self._wide = torch.empty((horizon, width), dtype=torch.float64, device=device)
+        self._vector = torch.empty(width, dtype=torch.float64, device=device)
+        self._plan, self._firsts = _plan(self.spans, width)
+        self._pieces = sum(len(cuts) for _, _, cuts in self._plan)
+
+    def advance(self, slot: int, kept: int, shards: Sequence[Shard]) -> Array:
+        """Takes the difference to the last snapshot as the update of a slot, and these parameters as the snapshot.
+
+        Args:
+            slot: of the first level, to be written.
+            kept: number of slots filled afterwards.
+            shards: what is held of each member.
+
+        Returns:
+            Inner products with every filled slot, by member [n, kept].
+        """
+        row = self.rows[0][slot]
+        for (start, stop), shard in zip(self.spans, shards, strict=True):
+            now, before = shard.values, self.previous[start:stop]
+            if now.dtype == row.dtype and now.device == row.device:
+                torch.sub(now, before, out=row[start:stop])
+            else:
+                row[start:stop].copy_(now.to(before.device) - before)
+            before.copy_(now)
+        return self.products(kept, slot)
+
+    def climb(self, level: int, slot: int, kept: int, newest: int, older: int) -> Array:
+        """Takes the sum of two updates of the level below as the update of a slot.
+
+        Returns:
+            Inner products with every filled slot of the level, by member [n, kept].
+        """
+        below = self.rows[level - 1]
+        torch.add(below[newest], below[older], out=self.rows[level][slot])
+        return self.products(kept, slot, level)
+
+    def rebase(self, shards: Sequence[Shard]) -> None:
+        """Takes these parameters as the last snapshot."""
+        for (start, stop), shard in zip(self.spans, shards, strict=True):
+            self.previous[start:stop].copy_(shard.values)
+
+    def flatten(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The bank's part of a vector that is given by member."""
+        return torch.cat([vector.to(self.previous.device) for vector in vectors])
+
+    def products(self, kept: int, other: int | Tensor, level: int = 0) -> Array:
+        """Inner products of the first `kept` slots of a level with a slot or a flat vector, by member [n, kept]."""
+        rows = self.rows[level]
+        partial = torch.empty((self._pieces, kept), dtype=torch.float64, device=rows.device)
+        piece = 0
+        for start, stop, cuts in self._plan:
+            wide = self._wide[:kept, : stop - start]
+            wide.copy_(rows[:kept, start:stop])
+            square = None
+            if isinstance(other, int):
+                vector = wide[other]
+                square = torch.mul(vector, vector, out=self._vector[: stop - start])
+            else:
+                vector = self._vector[: stop - start].copy_(other[start:stop])
+            for a, b in cuts:
+                _multiply(wide[:, a:b], vector[a:b], partial[piece])
+                if square is not None:
+                    # Squares of float32 values end in the bits 001, so that a running sum rounds them down more
+                    # often than up: 1e-15 relative, which hides sigma_W at condition 1e6. torch.sum adds pairwise.
+                    torch.sum(square[a:b], dim=0, out=partial[piece, other])
+                piece += 1
+        return self._by_member(partial)
+
+    def inner(self, first: Tensor, second: Tensor) -> Array:
+        """Inner products of two flat vectors by member [n]."""
+        partial = torch.empty((self._pieces, 1), dtype=torch.float64, device=self.previous.device)
+        piece = 0
+        for start, _, cuts in self._plan:
+            for a, b in cuts:
+                left, right = first[start + a : start + b].double(), second[start + a : start + b].double()
+                partial[piece, 0] = torch.dot(left, right)
+                piece += 1
+        return self._by_member(partial)[:, 0]
+
+    def norm_square(self) -> float:
+        """Squared norm of the last snapshot, in its own dtype's accumulation unless that overflows."""
+        wide = None if self.previous.element_size() >= 4 else torch.float32
+        norm = float(torch.linalg.vector_norm(self.previous, dtype=wide))
+        if not np.isfinite(norm) and bool(torch.isfinite(self.previous).all()):
+            norm = float(torch.linalg.vector_norm(self.previous.double()))
+        return norm**2
+
+    def changed(self, slot: int) -> bool:
+        """Whether a slot holds any nonzero value; squares can underflow where values do not."""
+        return bool(self.rows[0][slot].any())
+
+    def moved(self, slot: int) -> tuple[int, int]:
+        """How many of the sampled coordinates changed, and how many were looked at."""
+        sample = self.rows[0][slot].index_select(0, self._sample)
+        return int(torch.count_nonzero(sample)), len(sample)
+
+    def _by_member(self, partial: Tensor) -> Array:
+        pieces = partial.cpu().numpy().astype(np.longdouble)
+        return np.add.reduceat(pieces, self._firsts, axis=0).astype(np.float64)
+
+
+def _multiply(rows: Tensor, vector: Tensor, out: Tensor) -> None:
+    """Inner products of rows with a vector, by blocks: how well a library adds up a long run differs by machine."""
+    blocks, rest = divmod(len(vector), _BLOCK)
+    whole = blocks * _BLOCK
+    if rest or not blocks:
+        torch.mv(rows[:, whole:], vector[whole:], out=out)
+    else:
+        out.zero_()
+    if blocks:
+        parts = rows[:, :whole].unflatten(1, (blocks, _BLOCK)).transpose(0, 1)
+        out += torch.bmm(parts, vector[:whole].view(blocks, _BLOCK, 1)).sum(dim=0).squeeze(1)
+
+
+def _plan(
+    spans: list[tuple[int, int]], width: int
+) -> tuple[list[tuple[int, int, list[tuple[int, int]]]], NDArray[np.intp]]:
+    """Chunks of the concatenation and, within each, the pieces of tensors; a piece never crosses a tensor.
+
+    Args:
+        spans: start and end of each tensor in the concatenation.
+        width: length of a chunk.
+
+    Returns:
+        Chunks as (start, stop, pieces relative to start), and the index of each tensor's first piece.
+    """
+    chunks: list[tuple[int, int, list[tuple[int, int]]]] = []
+    firsts: list[int] = []
+    count = 0
+    for start, stop in spans:
+        firsts.append(count)
+        position = start
+        while position < stop:
+            chunk = position // width
+            if chunk == len(chunks):
+                chunks.append((chunk * width, min((chunk + 1) * width, spans[-1][1]), []))
+            base, end, cuts = chunks[chunk]
+            cuts.append((position - base, min(stop, end) - base))
+            position = min(stop, end)
+            count += 1
+    return chunks, np.asarray(firsts)

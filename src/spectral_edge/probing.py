@@ -1,0 +1,108 @@
+"""Probe rows: vectors of parameter space in terms of their inner products with the updates around them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from spectral_edge.errors import InputError
+from spectral_edge.observe import Held, OptimizerWatch, ParameterSource, as_shard, normalise
+from spectral_edge.recording import Recorder
+
+Vector = Mapping[str, Any] | Sequence[Any] | str
+"""A vector of parameter space: by name, in the order of the watched tensors, or a name of `NAMED`; None is zero."""
+
+NAMED = ("parameters", "gradient", "decay")
+"""Vectors that a probe knows by itself: the parameters, their gradients as `backward()` left them, and the step of
+decoupled weight decay at the present learning rate, -lr * wd * theta, by parameter group."""
+
+
+class ProbeDesk:
+    """Records probes, and completes them when the next update exists.
+
+    Args:
+        source: where parameters and gradients are.
+        optimizer: where learning rates and weight decays are.
+    """
+
+    def __init__(self, source: ParameterSource, optimizer: OptimizerWatch) -> None:
+        self._source = source
+        self._optimizer = optimizer
+        self._pending: dict[str, list[Tensor]] = {}
+
+    def record(self, recorder: Recorder, step: int, vectors: Mapping[str, Vector]) -> None:
+        """Records vectors at the present observation; to be called by all ranks.
+
+        Raises:
+            InputError: if a vector is not shaped as the watched parameters.
+        """
+        ring = recorder.ring
+        for name, vector in vectors.items():
+            if vector == "parameters":
+                embedded = ring.snapshot()
+            else:
+                embedded = ring.embed(self._held(recorder, vector))
+            square = recorder.by_entry(ring.inner(embedded, embedded))
+            lags = recorder.by_entry(ring.products(embedded))
+            recorder.chronicle.segment.add_probe(step, name, square, lags)
+            for other, known in self._pending.items():
+                product = recorder.by_entry(ring.inner(embedded, known))
+                recorder.chronicle.segment.add_product(step, name, other, product)
+            self._pending[name] = embedded
+
+    def finish(self, recorder: Recorder, step: int) -> None:
+        """Now that d_{t+1} exists, completes the probes of the observation before, which was at `step`."""
+        for name, pieces in self._pending.items():
+            product = recorder.by_entry(recorder.ring.inner(pieces))
+            recorder.chronicle.segment.add_product(step, name, None, product)
+        self._pending = {}
+
+    def clear(self) -> None:
+        """Forgets what has not been completed, after a restart."""
+        self._pending = {}
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """A copy of what has not been completed."""
+        return {name: [piece.clone() for piece in pieces] for name, pieces in self._pending.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[Tensor]]) -> None:
+        """The inverse of `state_dict`."""
+        self._pending = {name: list(pieces) for name, pieces in state.items()}
+
+    def _held(self, recorder: Recorder, vector: Vector) -> Held:
+        """What is counted here of a vector, for each tensor of the inventory."""
+        if isinstance(vector, str):
+            if vector not in NAMED:
+                raise InputError(
+                    "probe",
+                    expected=f"tensors or one of {', '.join(NAMED)}",
+                    found=repr(vector),
+                    remedy="pass a mapping from parameter names to tensors",
+                )
+            vector = self._known(vector)
+        names = [held.info.name for held in recorder.layout.held]
+        if isinstance(vector, Mapping):
+            given = {normalise(name): tensor for name, tensor in vector.items()}
+            pieces = [given.get(name) for name in names]
+        else:
+            pieces = list(vector)
+        shards = [None if piece is None else as_shard("probe", piece) for piece in pieces]
+        wanted = [held.length for held in recorder.layout.held]
+        found = [None if shard is None else shard.length for shard in shards]
+        if len(found) != len(wanted) or any(n is not None and n != w for n, w in zip(found, wanted, strict=True)):
+            raise InputError(
+                "probe",
+                expected=f"{len(wanted)} tensors shaped as the watched ones",
+                found=f"sizes {found[:5]} for {wanted[:5]}" if len(found) == len(wanted) else f"{len(found)} tensors",
+                remedy="pass a mapping from parameter names to tensors",
+            )
+        return recorder.layout.vectors(shards)
+
+    def _known(self, name: str) -> dict[str, Any]:
+        made: Callable[[Any], Any]
+        if name == "gradient":
+            made = lambda tensor: getattr(tensor, "grad", None)  # noqa: E731
+        else:
+            factors = self._optimizer.decay_factors()
+            made = lambda tensor: -factors[id(tensor)] * tensor.detach() if factors.get(id(tensor)) else None  # noqa: E731
+        return {key: made(tensor) for key, tensor in self._source.named_tensors()}
