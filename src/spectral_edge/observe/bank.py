@@ -13,8 +13,6 @@ Array = NDArray[np.float64]
 
 _CHUNK_CPU = 8192
 """Values of a row that are widened at once: with 20 rows 1.3 MB of float64, which stays in a core's cache."""
-_BLOCK = 512
-"""Products that are added up by a library's own order."""
 _CHUNK_DEVICE = 1 << 20
 """The same on an accelerator, where a launch costs more than the traffic that a smaller chunk saves."""
 
@@ -115,18 +113,16 @@ class Bank:
         for start, stop, cuts in self._plan:
             wide = self._wide[:kept, : stop - start]
             wide.copy_(rows[:kept, start:stop])
-            square = None
             if isinstance(other, int):
-                vector = wide[other]
-                square = torch.mul(vector, vector, out=self._vector[: stop - start])
+                vector = self._vector[: stop - start].copy_(wide[other])
             else:
                 vector = self._vector[: stop - start].copy_(other[start:stop])
+            # Squares of float32 values end in the bits 001, so that a running sum rounds them down more often than up:
+            # 1e-15 relative, which hides sigma_W at condition 1e6. torch.sum adds pairwise; what a library's matrix
+            # product does differs from machine to machine.
+            wide.mul_(vector)
             for a, b in cuts:
-                _multiply(wide[:, a:b], vector[a:b], partial[piece])
-                if square is not None:
-                    # Squares of float32 values end in the bits 001, so that a running sum rounds them down more
-                    # often than up: 1e-15 relative, which hides sigma_W at condition 1e6. torch.sum adds pairwise.
-                    torch.sum(square[a:b], dim=0, out=partial[piece, other])
+                torch.sum(wide[:, a:b], dim=1, out=partial[piece])
                 piece += 1
         return self._by_member(partial)
 
@@ -161,19 +157,6 @@ class Bank:
     def _by_member(self, partial: Tensor) -> Array:
         pieces = partial.cpu().numpy().astype(np.longdouble)
         return np.add.reduceat(pieces, self._firsts, axis=0).astype(np.float64)
-
-
-def _multiply(rows: Tensor, vector: Tensor, out: Tensor) -> None:
-    """Inner products of rows with a vector, by blocks: how well a library adds up a long run differs by machine."""
-    blocks, rest = divmod(len(vector), _BLOCK)
-    whole = blocks * _BLOCK
-    if rest or not blocks:
-        torch.mv(rows[:, whole:], vector[whole:], out=out)
-    else:
-        out.zero_()
-    if blocks:
-        parts = rows[:, :whole].unflatten(1, (blocks, _BLOCK)).transpose(0, 1)
-        out += torch.bmm(parts, vector[:whole].view(blocks, _BLOCK, 1)).sum(dim=0).squeeze(1)
 
 
 def _plan(
