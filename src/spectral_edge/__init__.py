@@ -16,12 +16,13 @@ from spectral_edge.errors import (
     InputError,
     MissingExtraError,
     Outcome,
+    RunError,
     SpectralEdgeError,
     SpectralEdgeWarning,
     TraceError,
 )
 from spectral_edge.monitor import Monitor
-from spectral_edge.observe import ParameterSource
+from spectral_edge.observe import ParameterSource, Shard
 from spectral_edge.quantities import QUANTITIES, Quantity
 from spectral_edge.records import EdgeReading, Event
 from spectral_edge.scan import scan
@@ -39,6 +40,8 @@ __all__ = [
     "Outcome",
     "ParameterSource",
     "Quantity",
+    "RunError",
+    "Shard",
     "SpectralEdgeError",
     "SpectralEdgeWarning",
     "Trace",
