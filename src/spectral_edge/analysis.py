@@ -205,8 +205,8 @@ class Trace:
 
         Args:
             window: number W of rows; that of the recorded run, or 10, by default.
-            stride: observations that one row sums; one window every `stride` observations, aligned to the newest. Where two
-                windows reach beyond the horizon, rows of a recorded ladder serve, aligned to its newest.
+            stride: observations that one row sums; one window every `stride` observations, aligned to the newest.
+                Where two windows reach beyond the horizon, rows of a recorded ladder serve, aligned to its newest.
             group: a recorded group, a layer, or tensor names by glob; None is the whole model.
             k_star: the convention that feeds gaps and adiabatic parameters.
             null: what `band_*` and `k_star_clear` compare with.
@@ -258,7 +258,7 @@ class Trace:
         return write_report(self, Path(path), control=control, title=title)
 
     def _base_stride(self, window: int, stride: int) -> int:
-        """The shortest recorded stride whose rows reach over two windows, so that overlaps are known, or else over one."""
+        """The shortest recorded stride whose rows reach over two windows, as overlaps need, or else over one."""
         for windows in (2, 1):
             for base in self.strides:
                 if stride % base == 0 and windows * window * (stride // base) <= self.horizon:
