@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},
     "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor"},
-    "doctor": {"observe"},
+    "doctor": {"errors", "observe"},
     "demo": {"<public>", *BASE, "experiments", "report", "analysis"},
 }
 TORCH_FREE = ("quantities", "records", "errors", "measure", "theory", "trace", "events", "plots", "report")

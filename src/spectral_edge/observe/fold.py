@@ -141,6 +141,11 @@ def make_fold(plan: SketchPlan, device: torch.device, *, backend: str = "auto") 
     """
     if backend == "numba" and device.type != "cpu":
         raise InputError("backend", expected="torch or auto", found=f"numba on {device}", remedy="leave it at auto")
-    if backend == "numba" or (backend == "auto" and device.type == "cpu" and numba_available()):
+    if backend == "numba" or (backend == "auto" and backend_for(device) == "numba"):
         return NumbaFold(plan)
     return TorchFold(plan, device)
+
+
+def backend_for(device: torch.device) -> str:
+    """The fastest backend for a device that is installed."""
+    return "numba" if device.type == "cpu" and numba_available() else "torch"
