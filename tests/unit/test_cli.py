@@ -103,7 +103,7 @@ def test_help_lists_settings_and_no_negations(capsys):
 
 
 def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
-    def pressed():
+    def pressed(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("spectral_edge.doctor.diagnose", pressed)

@@ -90,3 +90,43 @@ def test_optimizer_state_that_was_not_restored_is_seen(kind):
     with pytest.warns(se.SpectralEdgeWarning, match="its state was not restored"):
         train(model, optimizer, monitor, 1, seed=2)
     assert Outcome.NOT_RESTORED in [note.outcome for note in monitor.trace.notes]
+
+
+def test_a_group_that_wakes_up_after_a_resume_is_not_suspected():
+    """An expert that had hardly moved gets its first tokens: two hundred times its updates, a tenth of the model's."""
+    weights = {"busy.w": torch.zeros(50), "idle.w": torch.zeros(50)}
+
+    def moved(monitor, steps, idle):
+        for _ in range(steps):
+            weights["busy.w"] += torch.randn(50)
+            weights["idle.w"] += idle * torch.randn(50)
+            reading = monitor.step()
+        return reading
+
+    first = se.Monitor(weights, window=3, every=1, engine="exact")
+    moved(first, 6, 5e-4)
+    second = se.Monitor(weights, window=3, every=1, engine="exact")
+    second.load_state_dict(first.state_dict())
+    assert moved(second, 1, 0.1) is not None
+
+
+@pytest.mark.parametrize("options", ENGINES, ids=["exact", "sketch"])
+def test_probes_that_are_known_by_name(options):
+    model = network()
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "weight_decay": 0.0, "lr": 1e-2}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.3)
+    monitor = se.Monitor(model, optimizer, window=3, every=1, **options)
+    for _ in range(5):
+        train(model, optimizer, monitor, 1, seed=3)
+        parameters = {name: p.detach() for name, p in model.named_parameters()}
+        decay = {name: -3e-4 * p if name.startswith("0") else None for name, p in parameters.items()}
+        given = {"given": {name: p.grad for name, p in model.named_parameters()}, "reduced": decay}
+        monitor.probe(gradient="gradient", decay="decay", **given)
+    for name, other in (("gradient", "given"), ("decay", "reduced")):
+        for ours, theirs in zip(monitor.trace.probes(name), monitor.trace.probes(other), strict=True):
+            assert ours.square.sum() > 0
+            torch.testing.assert_close(ours.square, theirs.square, rtol=1e-6, atol=0)
+            torch.testing.assert_close(ours.lags, theirs.lags, rtol=1e-5, atol=1e-12, equal_nan=True)
+            torch.testing.assert_close(ours.following, theirs.following, rtol=1e-5, atol=1e-12, equal_nan=True)
+    with pytest.warns(se.SpectralEdgeWarning, match="parameters, gradient, decay"):
+        monitor.probe(odd="momentum")
