@@ -4,7 +4,7 @@ Both multiply a value by its sign in its own dtype, which is exact, and add into
 order of the additions alone, so they agree to rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -20,8 +20,18 @@ from spectral_edge.observe.plan import GroupPlan, SketchPlan
 
 BACKENDS = ("auto", "torch", "numba")
 
-_PIECE = 1 << 18
-"""Half-precision values that the compiled backend widens at once: 1 MB of float32."""
+Array = NDArray[np.int64]
+
+_STANDS_FOR: dict[torch.dtype, type[np.integer[Any]]] = {
+    torch.float32: np.uint32,
+    torch.float64: np.uint64,
+    torch.bfloat16: np.uint16,
+    torch.float16: np.int16,
+}
+"""Integer types by which compiled code knows the dtypes; see kernels.py."""
+
+Seen = tuple[int, int, torch.dtype, int]
+"""Address, length and dtype of a shard's values, and its start: while these stay, so do the tables made from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class TorchFold:
 
 
 class NumbaFold:
-    """Compiled code for the CPU: four chunks at once, so that a cell is read and written for four values."""
+    """Compiled code for the CPU: one call for all tensors of a dtype, four chunks at once."""
 
     name = "numba"
 
@@ -99,31 +109,75 @@ class NumbaFold:
         self._plan = plan
         self._signs = plan.table
         self._kernel = compiled_fold()
+        self._rotation = np.concatenate([group.rotation for group in plan.groups])
+        self._sign = np.concatenate([group.sign for group in plan.groups])
+        self._offset = np.concatenate([group.offset for group in plan.groups])
+        self._zeros = np.zeros(64)
+        self._seen: list[Seen | None] = []
+        self._tables: list[tuple[NDArray[Any], Array, Array]] = []
 
     def fold(self, shards: Sequence[Shard | None]) -> Tensor:
         """Cells of one shard for each tensor."""
+        seen, known = _look(shards)
+        if not known:
+            held = [None if shard is None else Shard(_as_known(shard.values), shard.start) for shard in shards]
+            seen, _ = _look(held)  # `held` keeps the copies alive until the kernel has read them
+        if seen != self._seen:
+            self._tables, self._seen = self._lay_out(seen), seen
         cells = np.zeros(self._plan.cells)
-        for group in self._plan.groups:
-            mine = cells[group.first : group.first + group.cells]
-            for member, start in zip(group.members, group.starts, strict=True):
-                shard = shards[member]
-                if shard is None:
-                    continue
-                for at, values in _as_float(shard.values):
-                    place = start + shard.start + at
-                    self._kernel(
-                        values, place, mine, group.rotation, group.sign, group.offset, self._signs, group.block
-                    )
+        for like, groups, pieces in self._tables:
+            self._kernel(
+                like,
+                groups,
+                pieces,
+                self._rotation,
+                self._sign,
+                self._offset,
+                self._signs,
+                self._zeros.ctypes.data,
+                cells,
+            )
         return torch.from_numpy(cells)
 
+    def _lay_out(self, seen: Sequence[Seen | None]) -> list[tuple[NDArray[Any], Array, Array]]:
+        """The kernel's tables of groups and pieces, for each dtype that occurs."""
+        tables: list[tuple[NDArray[Any], Array, Array]] = []
+        for dtype in dict.fromkeys(entry[2] for entry in seen if entry is not None):
+            groups: list[tuple[int, ...]] = []
+            pieces: list[tuple[int, int, int]] = []
+            chunk = block = 0
+            for group in self._plan.groups:
+                first = len(pieces)
+                for member, start in zip(group.members, group.starts, strict=True):
+                    entry = seen[member]
+                    if entry is not None and entry[2] == dtype and entry[1]:
+                        pieces.append((start + entry[3], entry[1], entry[0]))
+                groups.append((group.first, group.cells, group.size, group.block, chunk, block, first, len(pieces)))
+                chunk, block = chunk + len(group.rotation), block + len(group.offset)
+            like = np.empty(0, _STANDS_FOR[dtype])
+            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 3)))
+        return tables
 
-def _as_float(values: Tensor) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Values in a dtype that compiled code knows, with their places; half precision is widened piece by piece."""
-    if values.element_size() >= 4:
-        yield 0, values.numpy()
-        return
-    for at in range(0, len(values), _PIECE):
-        yield at, values[at : at + _PIECE].float().numpy()
+
+def _look(shards: Sequence[Shard | None]) -> tuple[list[Seen | None], bool]:
+    """What the kernel's tables are made from, and whether compiled code can read all of it where it lies."""
+    seen: list[Seen | None] = []
+    known = True
+    for shard in shards:
+        if shard is None:
+            seen.append(None)
+            continue
+        values = shard.values
+        seen.append((values.data_ptr(), values.numel(), values.dtype, shard.start))
+        known = known and values.is_contiguous() and values.is_cpu and values.dtype in _STANDS_FOR
+    return seen, known
+
+
+def _as_known(values: Tensor) -> Tensor:
+    """The same values in the memory of the CPU, one behind the other, in a dtype that compiled code knows."""
+    if values.dtype not in _STANDS_FOR:
+        values = values.to(torch.float64 if values.element_size() >= 4 else torch.float32)
+    return values.cpu().contiguous()
 
 
 def numba_available() -> bool:
