@@ -7,11 +7,13 @@ chooses the version.
 """
 
 # pyright: basic
+# ruff: noqa: ANN202 (numba derives the types)
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import overload
+
+from spectral_edge.observe.intrinsics import pointer, prefetch, to_bits32, to_bits64, to_float32, to_float64
 
 LANES = 4
 """Chunks that are added at once, so that a cell is read and written once for four values."""
@@ -20,48 +22,13 @@ STRIP = 256
 NEAR = 1 << 18
 """Bytes of a set of chunks that the second cache surely holds beside the cells and the sign table."""
 
+BLOCK = 8192
+"""Bytes of each row between two changes of row: 20 rows take 164 kB, which the second cache holds twice."""
+SHORT = 512
+"""Bytes of a row whose products are added in plain float64, a few to an accumulator of a vector unit."""
+
 _SIGN = np.uint32(1 << 31)
-
-
-@intrinsic
-def _pointer(typing_context, address, like):
-    """A pointer from an integer address, to values of the type of `like`."""
-    found = types.CPointer(like.dtype)
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(found))
-
-    return found(types.int64, like), generate
-
-
-@intrinsic
-def _prefetch(typing_context, address):
-    """Asks for the cache line at an address; any address is allowed, and ignored where nothing is there."""
-
-    def generate(context, builder, signature, arguments):
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch", (byte,), kind)
-        # For reading, to be used again soon, data.
-        builder.call(function, [builder.inttoptr(arguments[0], byte), word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-def _bitcast(source, target, llvm):
-    @intrinsic
-    def cast(typing_context, bits):
-        def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], llvm)
-
-        return target(source), generate
-
-    return cast
-
-
-_float32 = _bitcast(types.uint32, types.float32, ir.FloatType())
-_float64 = _bitcast(types.uint64, types.float64, ir.DoubleType())
+_HIGH = np.uint64((1 << 64) - (1 << 41))
 
 
 def _signed(bits, sign, flip):
@@ -75,20 +42,20 @@ def _signed_of_type(bits, sign, flip):
 
         def double(bits, sign, flip):
             turn = np.uint64((np.uint32(np.int32(sign)) & _SIGN) ^ flip)
-            return _float64(np.uint64(bits ^ (turn << np.uint64(32))))
+            return to_float64(np.uint64(bits ^ (turn << np.uint64(32))))
 
         return double
     if bits == types.uint32:
 
         def single(bits, sign, flip):
-            return np.float64(_float32(np.uint32(bits ^ ((np.uint32(np.int32(sign)) & _SIGN) ^ flip))))
+            return np.float64(to_float32(np.uint32(bits ^ ((np.uint32(np.int32(sign)) & _SIGN) ^ flip))))
 
         return single
     if bits == types.uint16:
 
         def brain(bits, sign, flip):
             wide = np.uint32(bits) << np.uint32(16)
-            return np.float64(_float32(np.uint32(wide ^ ((np.uint32(np.int32(sign)) & _SIGN) ^ flip))))
+            return np.float64(to_float32(np.uint32(wide ^ ((np.uint32(np.int32(sign)) & _SIGN) ^ flip))))
 
         return brain
     if bits == types.int16:
@@ -99,8 +66,10 @@ def _signed_of_type(bits, sign, flip):
             exponent, rest = wide & np.uint32(0x7C00), (wide & np.uint32(0x7FFF)) << np.uint32(13)
             # Exponents are moved from a bias of 15 to one of 127; infinity and NaN once more, to the top exponent.
             shift = np.uint32(224 << 23) if exponent == np.uint32(0x7C00) else np.uint32(112 << 23)
-            normal = np.float64(_float32(np.uint32((rest + shift) | turn)))
-            small = np.float64(_float32(np.uint32(0x3F800000 | turn))) * np.float64(wide & np.uint32(0x3FF)) * 2.0**-24
+            normal = np.float64(to_float32(np.uint32((rest + shift) | turn)))
+            small = (
+                np.float64(to_float32(np.uint32(0x3F800000 | turn))) * np.float64(wide & np.uint32(0x3FF)) * 2.0**-24
+            )
             return small if exponent == np.uint32(0) else normal
 
         return half
@@ -118,11 +87,11 @@ def _add(like, table, cells, low, count, address, place, step, flip, ahead) -> N
         a0, a1 = address[0] + s0 * like.itemsize, address[1] + s1 * like.itemsize
         a2, a3 = address[2] + s2 * like.itemsize, address[3] + s3 * like.itemsize
         for byte in range(ahead, ahead + n * like.itemsize, 64):
-            _prefetch(a0 + byte)
-            _prefetch(a1 + byte)
-            _prefetch(a2 + byte)
-            _prefetch(a3 + byte)
-        v0, v1, v2, v3 = _pointer(a0, like), _pointer(a1, like), _pointer(a2, like), _pointer(a3, like)
+            prefetch(a0 + byte)
+            prefetch(a1 + byte)
+            prefetch(a2 + byte)
+            prefetch(a3 + byte)
+        v0, v1, v2, v3 = pointer(a0, like), pointer(a1, like), pointer(a2, like), pointer(a3, like)
         p0, p1, p2, p3 = place[0] + s0, place[1] + s1, place[2] + s2, place[3] + s3
         t0, t1, t2, t3 = table[p0 : p0 + n], table[p1 : p1 + n], table[p2 : p2 + n], table[p3 : p3 + n]
         out = cells[low + done : low + done + n]
@@ -207,3 +176,184 @@ def fold(like, groups, pieces, rotation, sign, offset, table, zeros, cells) -> N
                     inside[lane] += count
                     address[lane] += count * step[lane] * like.itemsize
                     place[lane] += count * step[lane]
+
+
+def _widened(value):
+    """A value in the dtype in which its differences are formed: bfloat16 as float32, others as they are."""
+    raise NotImplementedError
+
+
+@overload(_widened)
+def _widened_of_type(value):
+    if value == types.uint16:
+        return lambda value: to_float32(np.uint32(np.uint32(value) << np.uint32(16)))
+    return lambda value: value
+
+
+def _rounded(value, like):
+    """A value rounded to the dtype of `like`, to nearest and ties to even."""
+    raise NotImplementedError
+
+
+@overload(_rounded)
+def _rounded_to_type(value, like):
+    if like.dtype == types.uint16:
+
+        def brain(value, like):
+            single = np.float32(value)
+            bits = to_bits32(single)
+            nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+            return np.uint16(nearest) if single == single else np.uint16(0x7FC0)
+
+        return brain
+    kind = np.float32 if like.dtype == types.float32 else np.float64
+    return lambda value, like: kind(value)
+
+
+# No "nnan" and no "ninf": broken parameters have to show.
+_SUM = {"reassoc", "contract", "nsz"}
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_SUM)
+def _dot(vector, row, first, count):
+    """Sum of products of the vector's first values with a row's from `first` on."""
+    total = 0.0
+    part = row[first : first + count]
+    for i in range(count):
+        total += vector[i] * np.float64(_widened(part[i]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_SUM)
+def _squares(vector, first, count):
+    """Sum of squares, in a leading part that is exact but for a wide range of values, and a small rest.
+
+    Squares of float32 values end in the bits 001, so that a running sum rounds them down more often than up: 1e-15
+    relative, which hides sigma_W at condition 1e6. The square of the upper twelve bits leaves room for the sum.
+    """
+    high, rest = 0.0, 0.0
+    part = vector[first : first + count]
+    for i in range(count):
+        upper = to_float64(np.uint64(to_bits64(part[i]) & _HIGH))
+        lower = part[i] - upper
+        high += upper * upper
+        rest += lower * (upper + part[i])
+    return high, rest
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_SUM)
+def _norm(values, first, count):
+    total = 0.0
+    part = values[first : first + count]
+    for i in range(count):
+        total += np.float64(_widened(part[i])) * np.float64(_widened(part[i]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(address, previous, row, vector, first, count) -> None:
+    """Differences of one block to the last snapshot, into the row and the vector; the snapshot moves on."""
+    now = pointer(address, previous)
+    before, target = previous[first : first + count], row[first : first + count]
+    for i in range(count):
+        difference = _rounded(_widened(now[i]) - _widened(before[i]), previous)
+        kept = _rounded(_widened(difference), row)
+        target[i] = kept
+        before[i] = now[i]
+        vector[i] = np.float64(_widened(kept))
+
+
+@numba.njit(cache=True, nogil=True)
+def _plus(total, value) -> None:
+    """Adds to a sum of two parts, the second of which holds what the first has lost."""
+    added = total[0] + value
+    if abs(total[0]) >= abs(value):
+        total[1] += (total[0] - added) + value
+    else:
+        total[1] += (value - added) + total[0]
+    total[0] = added
+
+
+@numba.njit(cache=True, nogil=True)
+def _against(vector, rows, first, count, kept, newest, totals) -> None:
+    """Adds products of a block of a vector with the same block of every row; `newest` is the row that it is itself."""
+    most = SHORT // rows.itemsize
+    for slot in range(kept):
+        row = rows[slot]
+        for done in range(0, count, most):
+            n = min(most, count - done)
+            here = row.ctypes.data + (first + done) * row.itemsize + BLOCK
+            for byte in range(0, n * row.itemsize, 64):
+                prefetch(here + byte)
+            if slot == newest:
+                high, rest = _squares(vector, done, n)
+                _plus(totals[slot], high)
+                _plus(totals[slot], rest)
+            else:
+                _plus(totals[slot], _dot(vector[done : done + n], row, first + done, n))
+
+
+@numba.njit(cache=True, nogil=True)
+def advance(addresses, stops, previous, rows, slot, kept, stride, sums) -> tuple[float, int, bool]:
+    """Takes an update into the ring and multiplies it with every update there, in one pass over memory.
+
+    Args:
+        addresses: of each tensor's values, which have the dtype of `previous` [n].
+        stops: where each tensor ends in the concatenation [n].
+        previous: the last snapshot [P]; becomes the current parameters.
+        rows: the updates [L, P]; the row at `slot` is written.
+        slot: of the new update.
+        kept: slots 0..kept - 1 are multiplied, `slot` among them.
+        stride: every so many coordinates of the concatenation one is looked at for whether it moved.
+        sums: result, products of the new update with each slot by tensor [n, kept].
+
+    Returns:
+        Squared norm of the parameters, how many of the coordinates looked at moved, and whether any value of the new
+        row differs from zero.
+    """
+    most = BLOCK // rows.itemsize
+    vector, totals, norm = np.empty(most), np.zeros((kept, 2)), np.zeros(2)
+    moved, changed, start = 0, False, 0
+    for tensor in range(len(addresses)):
+        totals[:] = 0.0
+        for first in range(start, stops[tensor], most):
+            count = min(most, stops[tensor] - first)
+            address = addresses[tensor] + (first - start) * previous.itemsize
+            _take(address, previous, rows[slot], vector, first, count)
+            _against(vector, rows, first, count, kept, slot, totals)
+            _plus(norm, _norm(previous, first, count))
+            for at in range(-(-first // stride) * stride, first + count, stride):
+                moved += vector[at - first] != 0
+            if not changed:
+                for i in range(count):
+                    changed |= vector[i] != 0
+        for other in range(kept):
+            sums[tensor, other] = totals[other, 0] + totals[other, 1]
+        start = stops[tensor]
+    return norm[0] + norm[1], moved, changed
+
+
+@numba.njit(cache=True, nogil=True)
+def products(values, stops, rows, kept, sums) -> None:
+    """Products of a flat vector with every update in the ring.
+
+    Args:
+        values: the vector [P].
+        stops: where each tensor ends in the concatenation [n].
+        rows: the updates [L, P].
+        kept: slots 0..kept - 1 are multiplied.
+        sums: result, by tensor [n, kept].
+    """
+    most = BLOCK // rows.itemsize
+    vector, totals, start = np.empty(most), np.zeros((kept, 2)), 0
+    for tensor in range(len(stops)):
+        totals[:] = 0.0
+        for first in range(start, stops[tensor], most):
+            count = min(most, stops[tensor] - first)
+            part = values[first : first + count]
+            for i in range(count):
+                vector[i] = np.float64(_widened(part[i]))
+            _against(vector, rows, first, count, kept, -1, totals)
+        for other in range(kept):
+            sums[tensor, other] = totals[other, 0] + totals[other, 1]
+        start = stops[tensor]
