@@ -58,7 +58,11 @@ class FoldBackend(Protocol):
 
 
 class TorchFold:
-    """The reference: torch operations on any device."""
+    """The reference: torch operations on any device.
+
+    A step is a piece of a group's concatenation, whole chunks as far as the sign table is contiguous. It is multiplied
+    by its signs into one float64 buffer, whichever tensors it comes from; each chunk of it is then one addition.
+    """
 
     name = "torch"
 
@@ -66,38 +70,72 @@ class TorchFold:
         self._plan = plan
         self._device = device
         self._signs = torch.from_numpy(plan.table).to(device=device, dtype=torch.float32)
-        longest = max(group.block for group in plan.groups)
-        self._signed = torch.empty(longest, dtype=torch.float32, device=device)
+        longest, widest = max(group.block for group in plan.groups), max(group.cells for group in plan.groups)
+        self._signed = torch.empty(longest, dtype=torch.float64, device=device)
+        self._zeros = torch.zeros(longest, dtype=torch.float32, device=device)
+        # Twice the cells, so that no chunk has to be cut where its rotation wraps around.
+        self._wide = torch.zeros(2 * widest, dtype=torch.float64, device=device)
+        views: dict[tuple[int, int], Tensor] = {}
+        self._adders = [self._adders_of(group, views) for group in plan.groups]
+
+    def _adders_of(self, group: GroupPlan, views: dict[tuple[int, int], Tensor]) -> list[Callable[[Tensor], Tensor]]:
+        """What adds each chunk into its rotated cells; made once, since making a view takes as long as a short add."""
+        adders: list[Callable[[Tensor], Tensor]] = []
+        for rotation, sign in zip(group.rotation.tolist(), group.sign.tolist(), strict=True):
+            key = (group.cells, rotation)
+            if key not in views:
+                views[key] = self._wide[rotation : rotation + group.cells]
+            adders.append(views[key].add_ if sign > 0 else views[key].sub_)
+        return adders
 
     def fold(self, shards: Sequence[Shard | None]) -> Tensor:
         """Cells of one shard for each tensor."""
         cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
-        for group in self._plan.groups:
-            # Twice the cells, so that no chunk has to be cut where its rotation wraps around.
-            wide = torch.zeros(2 * group.cells, dtype=torch.float64, device=self._device)
+        for group, adders in zip(self._plan.groups, self._adders, strict=True):
+            held: list[tuple[int, Tensor]] = []
             for member, start in zip(group.members, group.starts, strict=True):
                 shard = shards[member]
-                if shard is not None and len(shard.values):
-                    self._add(group, start + shard.start, shard.values, wide)
-            cells[group.first : group.first + group.cells] = wide[: group.cells] + wide[group.cells :]
+                if shard is not None and shard.values.numel():
+                    held.append((start + shard.start, shard.values))
+            if held:
+                self._wide[: 2 * group.cells].zero_()
+                self._add(group, adders, held)
+                low, high = self._wide[: group.cells], self._wide[group.cells : 2 * group.cells]
+                torch.add(low, high, out=cells[group.first : group.first + group.cells])
         return cells
 
-    def _add(self, group: GroupPlan, position: int, values: Tensor, wide: Tensor) -> None:
-        done, size = 0, len(values)
-        signed = self._signed if values.dtype != torch.float64 else self._signed.double()
-        while done < size:
-            block, inside = divmod(position + done, group.block)
-            count = min(group.block - inside, size - done)
-            place = int(group.offset[block]) + inside
-            torch.mul(values[done : done + count], self._signs[place : place + count], out=signed[:count])
-            at = 0
-            while at < count:
-                chunk, cell = divmod(position + done + at, group.cells)
-                length = min(group.cells - cell, count - at)
-                target = cell + int(group.rotation[chunk])
-                wide[target : target + length].add_(signed[at : at + length], alpha=int(group.sign[chunk]))
-                at += length
-            done += count
+    def _add(self, group: GroupPlan, adders: list[Callable[[Tensor], Tensor]], held: list[tuple[int, Tensor]]) -> None:
+        """Adds shards, given by their places in the group's concatenation, step by step."""
+        width, block = group.cells, group.block
+        chunks = [self._signed[at : at + width] for at in range(0, block, width)]
+        next_, begin = 0, held[0][0] // width * width
+        while next_ < len(held):
+            number = begin // block
+            end, filled = (number + 1) * block, begin
+            pieces: list[Tensor] = []
+            while next_ < len(held):
+                start, values = held[next_]
+                low, stop = max(begin, start), start + len(values)
+                if low >= end:
+                    break
+                if low > filled:
+                    pieces.append(self._zeros[: low - filled])
+                filled = min(end, stop)
+                pieces.append(values if start == low and stop <= end else values[low - start : filled - start])
+                if stop > end:
+                    break
+                next_ += 1
+            last = -(-filled // width)
+            if filled < last * width:
+                pieces.append(self._zeros[: last * width - filled])
+            place = int(group.offset[number]) + begin - number * block
+            # The wider of two dtypes holds the values of both, and of a sign times a value.
+            joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            signs = self._signs[place : place + len(joined)]
+            torch.mul(joined, signs, out=self._signed[: len(joined)])
+            for add, chunk in zip(adders[begin // width : last], chunks, strict=False):
+                add(chunk)
+            begin = end if next_ == len(held) else max(end, held[next_][0] // width * width)
 
 
 class NumbaFold:
