@@ -1,16 +1,24 @@
 """Compiled kernels against brute force: every fold gives the same cells, the fused ring the same products."""
 
+import os
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spectral_edge.errors import InputError
 from spectral_edge.observe import SketchPlan
-from spectral_edge.observe.fold import NumbaFold, Shard, TorchFold, numba_available
+from spectral_edge.observe.fold import NumbaFold, Shard, TorchFold, make_fold, numba_available
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None,
+    reason="without a GPU triton runs only with TRITON_INTERPRET=1",
+)
 compiled = pytest.mark.skipif(not numba_available(), reason="needs the extra fast")
 
 
@@ -244,3 +252,47 @@ def test_the_fused_ring_keeps_the_smallest_value_at_condition_a_million(dtype, s
         ring.previous.zero_()
     found = spectrum(grams(rows, np.array([9]), size=10)).sigma[0]
     np.testing.assert_allclose(found, np.linalg.svd(updates.astype(np.float64), compute_uv=False), rtol=2e-5)
+
+
+@interpreted
+@pytest.mark.parametrize("cells", [7, 1500])
+def test_interpreted_triton_follows_the_definition(cells):
+    """Every dtype, gaps, shards from the middle of a tensor, addresses that change, and a value that is not finite."""
+    from spectral_edge.observe.triton_fold import TritonFold
+
+    rng = np.random.default_rng(7)
+    sizes = [4099, 1, 37, 9001 if cells > 1000 else 90, 500, 700]
+    plan = SketchPlan.make(sizes, {"a": (0, 1, 2), "b": (3, 4, 5)}, cells=cells)
+    fold = TritonFold(plan, CPU)
+    for case in range(6):
+        shards = [Shard(random(size, rng, DTYPES[case % 4] if case < 4 else DTYPES[rng.integers(4)])) for size in sizes]
+        if case >= 3:
+            shards[1], shards[3] = None, Shard(shards[3].values[11:70].clone(), 11)
+        truth, norm = definition(plan, shards)
+        found = fold.fold(shards)
+        assert np.linalg.norm(found.numpy() - truth) <= 1e-12 * norm
+        assert torch.equal(found, fold.fold(shards))
+    shards[0].values[100] = float("nan")
+    assert int((~torch.isfinite(fold.fold(shards))).sum()) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_triton_follows_the_definition_on_a_gpu(dtype):
+    triton_fold = pytest.importorskip("spectral_edge.observe.triton_fold")
+    rng = np.random.default_rng(6)
+    sizes = [300_000, 17, 4099, 1_000_000]
+    plan = SketchPlan.make(sizes, {"a": (0, 1, 2), "b": (3,)}, cells=20_000)
+    device = torch.device("cuda", 0)
+    here = [Shard(random(size, rng, dtype)) for size in sizes]
+    there = [Shard(shard.values.to(device)) for shard in here]
+    truth, norm = definition(plan, here)
+    for fold in (TorchFold(plan, device), triton_fold.TritonFold(plan, device)):
+        found = fold.fold(there)
+        assert np.linalg.norm(found.cpu().numpy() - truth) <= 1e-12 * norm
+        assert torch.equal(found, fold.fold(there))
+
+
+def test_triton_is_refused_without_a_gpu():
+    with pytest.raises(InputError, match="triton on cpu"):
+        make_fold(SketchPlan.make([10], {"a": (0,)}), CPU, backend="triton")

@@ -1,10 +1,10 @@
-"""Backends of the rotated sign fold: the same cells from torch operations anywhere, or from compiled code on the CPU.
+"""Backends of the rotated sign fold: the same cells from torch operations anywhere, or from compiled code.
 
-Both multiply a value by its sign in its own dtype, which is exact, and add into float64 cells. They differ in the
+All multiply a value by its sign in its own dtype, which is exact, and add into float64 cells. They differ in the
 order of the additions alone, so they agree to rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from torch import Tensor
 from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
 
-BACKENDS = ("auto", "torch", "numba")
+BACKENDS = ("auto", "torch", "numba", "triton")
 
 Array = NDArray[np.int64]
 
@@ -156,11 +156,9 @@ class NumbaFold:
 
     def fold(self, shards: Sequence[Shard | None]) -> Tensor:
         """Cells of one shard for each tensor."""
-        seen, known = _look(shards)
-        if not known:
-            held = [None if shard is None else Shard(_as_known(shard.values), shard.start) for shard in shards]
-            seen, _ = _look(held)  # `held` keeps the copies alive until the kernel has read them
+        shards, seen = look(shards, _STANDS_FOR)
         if seen != self._seen:
+            check_device(shards, torch.device("cpu"))
             self._tables, self._seen = self._lay_out(seen), seen
         cells = np.zeros(self._plan.cells)
         for like, groups, pieces in self._tables:
@@ -197,25 +195,53 @@ class NumbaFold:
         return tables
 
 
-def _look(shards: Sequence[Shard | None]) -> tuple[list[Seen | None], bool]:
-    """What the kernel's tables are made from, and whether compiled code can read all of it where it lies."""
+def look(
+    shards: Sequence[Shard | None], dtypes: Collection[torch.dtype]
+) -> tuple[Sequence[Shard | None], list[Seen | None]]:
+    """What a kernel that reads by address makes its tables from.
+
+    Args:
+        shards: one for each tensor.
+        dtypes: that the kernel knows.
+
+    Returns:
+        Shards that the kernel can read, copies where values have gaps or another dtype, to be held until it has; and
+        what was seen of each.
+    """
     seen: list[Seen | None] = []
-    known = True
+    readable = True
     for shard in shards:
         if shard is None:
             seen.append(None)
             continue
         values = shard.values
         seen.append((values.data_ptr(), values.numel(), values.dtype, shard.start))
-        known = known and values.is_contiguous() and values.is_cpu and values.dtype in _STANDS_FOR
-    return seen, known
+        readable = readable and values.is_contiguous() and values.dtype in dtypes
+    if readable:
+        return shards, seen
+    return look([None if s is None else Shard(_readable(s.values, dtypes), s.start) for s in shards], dtypes)
 
 
-def _as_known(values: Tensor) -> Tensor:
-    """The same values in the memory of the CPU, one behind the other, in a dtype that compiled code knows."""
-    if values.dtype not in _STANDS_FOR:
+def _readable(values: Tensor, dtypes: Collection[torch.dtype]) -> Tensor:
+    if values.dtype not in dtypes:
         values = values.to(torch.float64 if values.element_size() >= 4 else torch.float32)
-    return values.cpu().contiguous()
+    return values.contiguous()
+
+
+def check_device(shards: Sequence[Shard | None], device: torch.device) -> None:
+    """Refuses shards that a kernel on this device would read at addresses of another.
+
+    Raises:
+        InputError: if there are any.
+    """
+    for shard in shards:
+        if shard is not None and shard.values.device != device:
+            raise InputError(
+                "sketch",
+                expected=f"parameters on {device}",
+                found=str(shard.values.device),
+                remedy="use backend='torch'",
+            )
 
 
 def numba_available() -> bool:
@@ -237,15 +263,38 @@ def compiled_fold() -> Callable[..., None]:
     return fold
 
 
+@cache
+def triton_works(device: torch.device) -> bool:
+    """Whether triton is there and gives the cells that torch gives on this device."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    generator = np.random.Generator(np.random.Philox(key=0))
+    plan = SketchPlan.make([5000, 300, 2000], {"a": (0, 1), "b": (2,)}, cells=1500)
+    shards = [Shard(torch.from_numpy(generator.standard_normal(size)).to(device)) for size in (5000, 300, 2000)]
+    try:
+        from spectral_edge.observe.triton_fold import TritonFold
+
+        found = TritonFold(plan, device).fold(shards)
+    except Exception:
+        # No compiler, no driver, an unknown processor: whatever it is, torch folds too, and the trace names it.
+        return False
+    return bool(torch.allclose(found, TorchFold(plan, device).fold(shards), rtol=1e-12, atol=1e-12))
+
+
 def make_fold(plan: SketchPlan, device: torch.device, *, backend: str = "auto") -> Any:
     """The fastest backend for a device that is installed, or the one asked for.
 
     Raises:
-        InputError: if numba is asked for elsewhere than on the CPU.
+        InputError: if a compiled backend is asked for where it cannot run.
         MissingExtraError: if numba is asked for and not installed.
     """
-    if backend == "numba" and device.type != "cpu":
-        raise InputError("backend", expected="torch or auto", found=f"numba on {device}", remedy="leave it at auto")
+    wrong = {"numba": device.type != "cpu", "triton": device.type != "cuda" or find_spec("triton") is None}
+    if wrong.get(backend):
+        raise InputError("backend", expected="torch or auto", found=f"{backend} on {device}", remedy="leave it at auto")
     if backend == "numba" or (backend == "auto" and device.type == "cpu" and numba_available()):
         return NumbaFold(plan)
+    if backend == "triton" or (backend == "auto" and triton_works(device)):
+        from spectral_edge.observe.triton_fold import TritonFold
+
+        return TritonFold(plan, device)
     return TorchFold(plan, device)
