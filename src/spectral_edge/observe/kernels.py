@@ -187,7 +187,7 @@ def _widened(value):
 def _widened_of_type(value):
     if value == types.uint16:
         return lambda value: to_float32(np.uint32(np.uint32(value) << np.uint32(16)))
-    return lambda value: value
+    return (lambda value: value) if value in (types.float32, types.float64) else None
 
 
 def _rounded(value, like):
@@ -206,8 +206,9 @@ def _rounded_to_type(value, like):
             return np.uint16(nearest) if single == single else np.uint16(0x7FC0)
 
         return brain
-    kind = np.float32 if like.dtype == types.float32 else np.float64
-    return lambda value, like: kind(value)
+    if like.dtype == types.float32:
+        return lambda value, like: np.float32(value)
+    return (lambda value, like: np.float64(value)) if like.dtype == types.float64 else None
 
 
 # No "nnan" and no "ninf": broken parameters have to show.
@@ -296,6 +297,9 @@ def _against(vector, rows, first, count, kept, newest, totals) -> None:
 @numba.njit(cache=True, nogil=True)
 def advance(addresses, stops, previous, rows, slot, kept, stride, sums) -> tuple[float, int, bool]:
     """Takes an update into the ring and multiplies it with every update there, in one pass over memory.
+
+    The difference is rounded to the parameters' dtype, then to that of the ring; products are those of what the ring
+    holds. Both are float32, float64 or, as unsigned integers of 16 bits, bfloat16; float16 is refused by the compiler.
 
     Args:
         addresses: of each tensor's values, which have the dtype of `previous` [n].
