@@ -70,6 +70,15 @@ class Shard:
         return self._flat if self._flat is not None else self._load().detach().reshape(-1)
 
     @property
+    def resident(self) -> bool:
+        """Whether the values lie in memory as they are, so that asking for them again costs nothing."""
+        return self._flat is not None
+
+    def loaded(self) -> "Shard":
+        """The same with its values in memory."""
+        return Shard(self.values, self.shape, self.start)
+
+    @property
     def numel(self) -> int:
         """Number of elements of the whole tensor."""
         return math.prod(self.shape)
