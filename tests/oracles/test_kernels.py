@@ -142,6 +142,8 @@ class Ring:
     def __init__(self, tensors, horizon, dtype):
         self.tensors, self.slot = tensors, -1
         self.stops = np.cumsum([t.numel() for t in tensors])
+        self.starts = np.append(0, self.stops[:-1])
+        self.phases = np.array([index % 7 for index in range(len(tensors))])
         self.previous = torch.cat(tensors)
         self.rows = torch.zeros((horizon, len(self.previous)), dtype=dtype)
 
@@ -151,15 +153,13 @@ class Ring:
         self.slot = (self.slot + 1) % len(self.rows)
         addresses = np.array([t.data_ptr() for t in self.tensors])
         sums = np.full((len(self.tensors), kept), np.nan)
-        found = kernels.advance(
-            addresses, self.stops, as_array(self.previous), as_array(self.rows), self.slot, kept, stride, sums
-        )
+        places = addresses, self.starts, self.stops, self.phases
+        found = kernels.advance(*places, as_array(self.previous), as_array(self.rows), self.slot, kept, stride, sums)
         return sums, *found
 
     def brute(self, vector, kept):
         wide = self.rows[:kept].double().numpy().astype(np.longdouble)
-        starts = np.append(0, self.stops[:-1])
-        return np.add.reduceat((wide * vector).T, starts, axis=0)
+        return np.add.reduceat((wide * vector).T, self.starts, axis=0)
 
 
 @compiled
@@ -199,11 +199,12 @@ def test_the_fused_ring_is_torch_and_extended_precision(dtype, kept_dtype):
         )
         assert np.all(np.abs(sums - truth) <= 2.3e-16 * scale)
         np.testing.assert_allclose(norm, float((now.double() ** 2).sum()), rtol=1e-14)
-        assert moved == int(torch.count_nonzero(ring.rows[ring.slot, ::7]))
+        spans = zip(ring.starts, ring.stops, ring.phases, strict=True)
+        assert moved == sum(int(torch.count_nonzero(ring.rows[ring.slot, a + f : b : 7])) for a, b, f in spans)
         assert changed
         other = random(len(now), rng, dtype)
         found = np.empty((len(tensors), kept))
-        kernels.products(as_array(other), ring.stops, as_array(ring.rows), kept, found)
+        kernels.products(as_array(other), ring.starts, ring.stops, as_array(ring.rows), kept, -1, found)
         wide = other.double().numpy().astype(np.longdouble)
         np.testing.assert_allclose(
             found, ring.brute(wide, kept).astype(float), rtol=1e-12, atol=1e-15 * np.abs(scale).max()

@@ -295,69 +295,70 @@ def _against(vector, rows, first, count, kept, newest, totals) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def advance(addresses, stops, previous, rows, slot, kept, stride, sums) -> tuple[float, int, bool]:
+def advance(addresses, starts, stops, phases, previous, rows, slot, kept, stride, sums) -> tuple[float, int, bool]:
     """Takes an update into the ring and multiplies it with every update there, in one pass over memory.
-
-    The difference is rounded to the parameters' dtype, then to that of the ring; products are those of what the ring
-    holds. Both are float32, float64 or, as unsigned integers of 16 bits, bfloat16; float16 is refused by the compiler.
 
     Args:
         addresses: of each tensor's values, which have the dtype of `previous` [n].
-        stops: where each tensor ends in the concatenation [n].
+        starts: where each tensor begins in the concatenation [n].
+        stops: where each tensor ends [n].
+        phases: the first value of each tensor that is looked at for whether it moved [n].
         previous: the last snapshot [P]; becomes the current parameters.
         rows: the updates [L, P]; the row at `slot` is written.
         slot: of the new update.
         kept: slots 0..kept - 1 are multiplied, `slot` among them.
-        stride: every so many coordinates of the concatenation one is looked at for whether it moved.
+        stride: every so many values of a tensor one is looked at.
         sums: result, products of the new update with each slot by tensor [n, kept].
 
     Returns:
-        Squared norm of the parameters, how many of the coordinates looked at moved, and whether any value of the new
-        row differs from zero.
+        Squared norm of the parameters, how many of the values looked at moved, and whether any value of the new row
+        differs from zero.
     """
     most = BLOCK // rows.itemsize
     vector, totals, norm = np.empty(most), np.zeros((kept, 2)), np.zeros(2)
-    moved, changed, start = 0, False, 0
+    moved, changed = 0, False
     for tensor in range(len(addresses)):
         totals[:] = 0.0
+        start, look = starts[tensor], starts[tensor] + phases[tensor]
         for first in range(start, stops[tensor], most):
             count = min(most, stops[tensor] - first)
             address = addresses[tensor] + (first - start) * previous.itemsize
             _take(address, previous, rows[slot], vector, first, count)
             _against(vector, rows, first, count, kept, slot, totals)
             _plus(norm, _norm(previous, first, count))
-            for at in range(-(-first // stride) * stride, first + count, stride):
-                moved += vector[at - first] != 0
+            while look < first + count:
+                moved += vector[look - first] != 0
+                look += stride
             if not changed:
                 for i in range(count):
                     changed |= vector[i] != 0
         for other in range(kept):
             sums[tensor, other] = totals[other, 0] + totals[other, 1]
-        start = stops[tensor]
     return norm[0] + norm[1], moved, changed
 
 
 @numba.njit(cache=True, nogil=True)
-def products(values, stops, rows, kept, sums) -> None:
-    """Products of a flat vector with every update in the ring.
+def products(values, starts, stops, rows, kept, newest, sums) -> None:
+    """Products of a flat vector with every update in a ring.
 
     Args:
         values: the vector [P].
-        stops: where each tensor ends in the concatenation [n].
+        starts: where each tensor begins in the concatenation [n].
+        stops: where each tensor ends [n].
         rows: the updates [L, P].
         kept: slots 0..kept - 1 are multiplied.
+        newest: the slot that the vector is itself; -1 if it is none.
         sums: result, by tensor [n, kept].
     """
     most = BLOCK // rows.itemsize
-    vector, totals, start = np.empty(most), np.zeros((kept, 2)), 0
-    for tensor in range(len(stops)):
+    vector, totals = np.empty(most), np.zeros((kept, 2))
+    for tensor in range(len(starts)):
         totals[:] = 0.0
-        for first in range(start, stops[tensor], most):
+        for first in range(starts[tensor], stops[tensor], most):
             count = min(most, stops[tensor] - first)
             part = values[first : first + count]
             for i in range(count):
                 vector[i] = np.float64(_widened(part[i]))
-            _against(vector, rows, first, count, kept, -1, totals)
+            _against(vector, rows, first, count, kept, newest, totals)
         for other in range(kept):
             sums[tensor, other] = totals[other, 0] + totals[other, 1]
-        start = stops[tensor]
