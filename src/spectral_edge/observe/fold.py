@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
-from spectral_edge.observe.shards import Shard
+from spectral_edge.observe.shards import RUN, Shard
 
 BACKENDS = ("auto", "torch", "numba", "triton")
 
@@ -42,6 +42,16 @@ class FoldBackend(Protocol):
     def fold(self, shards: Sequence[Shard | None]) -> Tensor:
         """Cells [d] in float64 of one shard for each tensor; None where nothing of a tensor is held here."""
         ...
+
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        ...
+
+
+def sample(shards: Sequence[Shard | None], every: int) -> Tensor:
+    """The sampled values of all shards, in float32."""
+    parts = [shard.sample(every) for shard in shards if shard is not None]
+    return torch.cat(parts) if parts else torch.empty(0)
 
 
 class TorchFold:
@@ -95,6 +105,10 @@ class TorchFold:
             torch.add(low, high, out=cells[group.first : group.first + group.cells])
         return cells
 
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        return sample(shards, every)
+
     def _add(self, group: GroupPlan, adders: list[Callable[[Tensor], Tensor]], held: list[tuple[int, Tensor]]) -> None:
         """Adds shards, given by their places in the group's concatenation, step by step."""
         width, block = group.cells, group.block
@@ -137,7 +151,7 @@ class NumbaFold:
     def __init__(self, plan: SketchPlan) -> None:
         self._plan = plan
         self._signs = plan.table
-        self._kernel = compiled_fold()
+        self._kernel, self._sample = compiled_fold()
         self._rotation = np.concatenate([group.rotation for group in plan.groups])
         self._sign = np.concatenate([group.sign for group in plan.groups])
         self._offset = np.concatenate([group.offset for group in plan.groups])
@@ -162,6 +176,16 @@ class NumbaFold:
         self._run(self._tables, cells)
         return torch.from_numpy(cells)
 
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32; of what `fold` has just read."""
+        if not all(shard is None or shard.resident for shard in shards) or not self._tables:
+            return sample(shards, every)
+        room = sum(length + 2 * RUN * every for _, _, pieces in self._tables for length in pieces[:, 1].tolist())
+        out, filled = np.empty(room // every + RUN, dtype=np.float32), 0
+        for like, _, pieces in self._tables:
+            filled += self._sample(like, pieces, every, RUN, out[filled:])
+        return torch.from_numpy(out[:filled])
+
     def _run(self, tables: Sequence[tuple[NDArray[Any], Array, Array]], cells: NDArray[np.float64]) -> None:
         for like, groups, pieces in tables:
             self._kernel(
@@ -181,18 +205,18 @@ class NumbaFold:
         tables: list[tuple[NDArray[Any], Array, Array]] = []
         for dtype in dict.fromkeys(entry[2] for entry in seen if entry is not None):
             groups: list[tuple[int, ...]] = []
-            pieces: list[tuple[int, int, int]] = []
+            pieces: list[tuple[int, ...]] = []
             chunk = block = 0
             for group in self._plan.groups:
                 first = len(pieces)
                 for member, start in zip(group.members, group.starts, strict=True):
                     entry = seen[member]
                     if entry is not None and entry[2] == dtype and entry[1]:
-                        pieces.append((start + entry[3], entry[1], entry[0]))
+                        pieces.append((start + entry[3], entry[1], entry[0], entry[3]))
                 groups.append((group.first, group.cells, group.size, group.block, chunk, block, first, len(pieces)))
                 chunk, block = chunk + len(group.rotation), block + len(group.offset)
             like = np.empty(0, _STANDS_FOR[dtype])
-            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 3)))
+            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 4)))
         return tables
 
 
@@ -251,17 +275,17 @@ def numba_available() -> bool:
 
 
 @cache
-def compiled_fold() -> Callable[..., None]:
-    """The compiled kernel; compiled once and kept on disk by numba.
+def compiled_fold() -> tuple[Callable[..., None], Callable[..., int]]:
+    """The compiled kernels of folding and sampling; compiled once and kept on disk by numba.
 
     Raises:
         MissingExtraError: without numba.
     """
     try:
-        from spectral_edge.observe.kernels import fold
+        from spectral_edge.observe.kernels import fold, sample
     except ImportError as error:
         raise MissingExtraError("numba", extra="fast", purpose="the compiled sketch") from error
-    return fold
+    return fold, sample
 
 
 @cache

@@ -106,7 +106,7 @@ class SketchRing:
             cells = torch.zeros_like(self._cells)
         else:
             cells = self._fold.fold(held)
-            sample = self._take_sample(held)
+            sample = self._fold.sample(held, self._every)
             if self._sampled is not None:
                 counts = np.array([float((sample != self._sampled).sum()), len(sample)])
         votes, counts, cells = self._add(votes, counts, cells)
@@ -211,7 +211,3 @@ class SketchRing:
             products = torch.stack([torch.mv(rows[:, span], vector[span]) for span in self._spans])
             found[:, : len(order)] = products.cpu().numpy()[:, order]
         return found
-
-    def _take_sample(self, held: Held) -> Tensor:
-        parts = [shard.values[-shard.start % self._every :: self._every].float() for shard in held if shard is not None]
-        return torch.cat(parts) if parts else torch.empty(0, device=self._device)

@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spectral_edge.observe.fold import Seen, check_device, look
+from spectral_edge.observe.fold import Seen, check_device, look, sample
 from spectral_edge.observe.plan import SketchPlan
 from spectral_edge.observe.shards import Shard
 
@@ -139,6 +139,10 @@ class TritonFold:
                 )
                 cells += self._partial.sum(0)
         return cells
+
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        return sample(shards, every)
 
     def _lay_out(self, seen: Sequence[Seen | None]) -> list[tuple[Any, Tensor, Tensor]]:
         """Chunks with the pieces that they meet, and the pieces, on the device, for each dtype that occurs."""
