@@ -27,6 +27,10 @@ def random(size, rng, dtype=torch.float32):
     return torch.from_numpy(rng.standard_normal(size)).to(dtype)
 
 
+def transposed(rows, columns, rng):
+    return random(rows * columns, rng).reshape(columns, rows).T
+
+
 def folds(plan):
     return [TorchFold(plan, CPU), *([NumbaFold(plan)] if numba_available() else [])]
 
@@ -123,6 +127,15 @@ def test_folds_follow_tensors_that_move_shrink_or_have_gaps():
             truth, norm = definition(plan, [first, second])
             found = numba_or_torch.fold([first, second]).numpy()
             assert np.linalg.norm(found - truth) <= 1e-12 * norm
+
+
+def test_folds_read_values_that_are_copied_whenever_asked_for():
+    rng = np.random.default_rng(8)
+    plan = SketchPlan.make([4200, 37, 4200, 4200], {"a": range(4)}, cells=500)
+    shards = [Shard(transposed(70, 60, rng)), Shard(random(37, rng)), *(Shard(transposed(60, 70, rng)) for _ in "ab")]
+    assert not shards[0].resident
+    for _ in range(3):
+        check(plan, shards)
 
 
 def test_folds_repeat_to_the_bit():
@@ -273,6 +286,8 @@ def test_interpreted_triton_follows_the_definition(cells):
         shards = [Shard(random(size, rng, DTYPES[case % 4] if case < 4 else DTYPES[rng.integers(4)])) for size in sizes]
         if case >= 3:
             shards[1], shards[3] = None, Shard(shards[3].values[11:70].clone(), shards[3].shape, 11)
+        if case == 5:
+            shards[4:] = [Shard(transposed(25, 20, rng)), Shard(transposed(35, 20, rng))]
         truth, norm = definition(plan, shards)
         found = fold.fold(shards)
         assert np.linalg.norm(found.numpy() - truth) <= 1e-12 * norm

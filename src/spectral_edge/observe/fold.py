@@ -230,8 +230,8 @@ def look(
         dtypes: that the kernel knows.
 
     Returns:
-        Shards that the kernel can read, copies where values have gaps or another dtype, to be held until it has; and
-        what was seen of each.
+        Shards that the kernel can read, copies where values have gaps, another dtype or are made anew when asked for,
+        to be held until it has; and what was seen of each.
     """
     seen: list[Seen | None] = []
     readable = True
@@ -241,7 +241,7 @@ def look(
             continue
         values = shard.values
         seen.append((values.data_ptr(), values.numel(), values.dtype, shard.start))
-        readable = readable and values.is_contiguous() and values.dtype in dtypes
+        readable = readable and shard.resident and values.is_contiguous() and values.dtype in dtypes
     if readable:
         return shards, seen
     return look([None if s is None else Shard(_readable(s.values, dtypes), s.shape, s.start) for s in shards], dtypes)
