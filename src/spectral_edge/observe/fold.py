@@ -72,23 +72,20 @@ class TorchFold:
         self._zeros = torch.zeros(longest, dtype=torch.float32, device=device)
         # Twice the cells, so that no chunk has to be cut where its rotation wraps around.
         self._wide = torch.zeros(2 * widest, dtype=torch.float64, device=device)
-        views: dict[tuple[int, int], Tensor] = {}
-        self._adders = [self._adders_of(group, views) for group in plan.groups]
+        # Making a view takes as long as a short addition, so that each is made once.
+        self._views: dict[tuple[int, int], Tensor] = {}
 
-    def _adders_of(self, group: GroupPlan, views: dict[tuple[int, int], Tensor]) -> list[Callable[[Tensor], Tensor]]:
-        """What adds each chunk into its rotated cells; made once, since making a view takes as long as a short add."""
-        adders: list[Callable[[Tensor], Tensor]] = []
-        for rotation, sign in zip(group.rotation.tolist(), group.sign.tolist(), strict=True):
-            key = (group.cells, rotation)
-            if key not in views:
-                views[key] = self._wide[rotation : rotation + group.cells]
-            adders.append(views[key].add_ if sign > 0 else views[key].sub_)
-        return adders
+    def _rotated(self, width: int, rotation: int) -> Tensor:
+        """Where a chunk of a group of so many cells goes."""
+        view = self._views.get((width, rotation))
+        if view is None:
+            view = self._views[width, rotation] = self._wide[rotation : rotation + width]
+        return view
 
     def fold(self, shards: Sequence[Shard | None]) -> Tensor:
         """Cells of one shard for each tensor."""
         cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
-        for group, adders in zip(self._plan.groups, self._adders, strict=True):
+        for group in self._plan.groups:
             held: list[tuple[int, Tensor]] = []
             self._wide[: 2 * group.cells].zero_()
             for member, start in zip(group.members, group.starts, strict=True):
@@ -98,9 +95,9 @@ class TorchFold:
                 if shard.resident:
                     held.append((start + shard.start, shard.values))
                 else:  # one loaded tensor at a time
-                    self._add(group, adders, [(start + shard.start, shard.values)])
+                    self._add(group, [(start + shard.start, shard.values)])
             if held:
-                self._add(group, adders, held)
+                self._add(group, held)
             low, high = self._wide[: group.cells], self._wide[group.cells : 2 * group.cells]
             torch.add(low, high, out=cells[group.first : group.first + group.cells])
         return cells
@@ -109,7 +106,7 @@ class TorchFold:
         """Sampled values in float32, by which one sees how many of them moved."""
         return sample(shards, every)
 
-    def _add(self, group: GroupPlan, adders: list[Callable[[Tensor], Tensor]], held: list[tuple[int, Tensor]]) -> None:
+    def _add(self, group: GroupPlan, held: list[tuple[int, Tensor]]) -> None:
         """Adds shards, given by their places in the group's concatenation, step by step."""
         width, block = group.cells, group.block
         chunks = [self._signed[at : at + width] for at in range(0, block, width)]
@@ -138,8 +135,12 @@ class TorchFold:
             joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
             signs = self._signs[place : place + len(joined)]
             torch.mul(joined, signs, out=self._signed[: len(joined)])
-            for add, chunk in zip(adders[begin // width : last], chunks, strict=False):
-                add(chunk)
+            some = slice(begin // width, last)
+            for rotation, sign, chunk in zip(
+                group.rotation[some].tolist(), group.sign[some].tolist(), chunks, strict=False
+            ):
+                view = self._rotated(width, rotation)
+                view.add_(chunk) if sign > 0 else view.sub_(chunk)
             begin = end if next_ == len(held) else max(end, held[next_][0] // width * width)
 
 
@@ -152,9 +153,6 @@ class NumbaFold:
         self._plan = plan
         self._signs = plan.table
         self._kernel, self._sample = compiled_fold()
-        self._rotation = np.concatenate([group.rotation for group in plan.groups])
-        self._sign = np.concatenate([group.sign for group in plan.groups])
-        self._offset = np.concatenate([group.offset for group in plan.groups])
         self._zeros = np.zeros(64)
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[NDArray[Any], Array, Array]] = []
@@ -192,9 +190,9 @@ class NumbaFold:
                 like,
                 groups,
                 pieces,
-                self._rotation,
-                self._sign,
-                self._offset,
+                self._plan.rotation,
+                self._plan.sign,
+                self._plan.offset,
                 self._signs,
                 self._zeros.ctypes.data,
                 cells,

@@ -103,11 +103,11 @@ class TritonFold:
                     (tile, low, min(count, low + length), number, at) for at, low in enumerate(range(0, count, length))
                 ]
         self._chunks = np.zeros((chunk, 4), dtype=np.int64)
-        self._chunks[:, 0] = np.concatenate([group.rotation for group in plan.groups])
-        self._chunks[:, 1] = np.concatenate([group.sign for group in plan.groups])
+        self._chunks[:, 0] = plan.rotation
+        self._chunks[:, 1] = plan.sign
         self._programs = self._send(self._work)
         self._groups = self._send(rows)
-        self._offset = self._send(np.concatenate([group.offset for group in plan.groups]))
+        self._offset = self._send(plan.offset)
         self._signs = torch.from_numpy(plan.table).to(device)
         # What no program writes stays zero.
         self._partial = torch.zeros((slices, plan.cells), dtype=torch.float64, device=device)
