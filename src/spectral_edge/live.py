@@ -63,8 +63,11 @@ class LiveWindow:
         self._rows = np.roll(self._rows, -1, axis=-2)
         lags = row.lags[:, : self._size]
         self._rows[0, -1] = group_rows(lags, range(len(lags)))
-        for index, members in enumerate(groups, start=1):
-            self._rows[index, -1] = group_rows(lags, members)
+        if all(len(members) == 1 for members in groups):
+            self._rows[1:, -1] = lags[[members[0] for members in groups]]
+        else:
+            for index, members in enumerate(groups, start=1):
+                self._rows[index, -1] = group_rows(lags, members)
         self._steps = [*self._steps, row.step][-self._options.window :]
 
     def reading(self, row: UpdateRow, names: Sequence[str], errors: Callable[[], Array]) -> EdgeReading:

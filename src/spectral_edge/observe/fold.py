@@ -39,8 +39,13 @@ class FoldBackend(Protocol):
 
     name: str
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
-        """Cells [d] in float64 of one shard for each tensor; None where nothing of a tensor is held here."""
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
+        """Cells [d] in float64 of one shard for each tensor; None where nothing of a tensor is held here.
+
+        Args:
+            shards: what is counted here of each tensor.
+            out: memory for the result; new memory by default.
+        """
         ...
 
     def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
@@ -82,9 +87,9 @@ class TorchFold:
             view = self._views[width, rotation] = self._wide[rotation : rotation + width]
         return view
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
-        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
+        cells = torch.empty(self._plan.cells, dtype=torch.float64, device=self._device) if out is None else out
         for group in self._plan.groups:
             held: list[tuple[int, Tensor]] = []
             self._wide[: 2 * group.cells].zero_()
@@ -157,9 +162,10 @@ class NumbaFold:
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[NDArray[Any], Array, Array]] = []
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
-        cells = np.zeros(self._plan.cells)
+        found = torch.zeros(self._plan.cells, dtype=torch.float64) if out is None else out.zero_()
+        cells = found.numpy()
         for at, shard in enumerate(shards):
             if shard is not None and not shard.resident:  # one loaded tensor at a time
                 alone: list[Shard | None] = [None] * len(shards)
@@ -172,7 +178,7 @@ class NumbaFold:
             check_device(shards, torch.device("cpu"))
             self._tables, self._seen = self._lay_out(seen), seen
         self._run(self._tables, cells)
-        return torch.from_numpy(cells)
+        return found
 
     def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
         """Sampled values in float32; of what `fold` has just read."""

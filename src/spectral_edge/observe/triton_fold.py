@@ -114,13 +114,13 @@ class TritonFold:
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[Any, Tensor, Tensor]] = []
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
         shards, seen = look(shards, _KINDS)
         if seen != self._seen:
             check_device(shards, self._device)
             self._tables, self._seen = self._lay_out(seen), seen
-        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
+        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device) if out is None else out.zero_()
         guard = torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
         with guard:
             for dtype, chunks, pieces in self._tables:
