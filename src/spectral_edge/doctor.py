@@ -9,7 +9,13 @@ import torch
 
 from spectral_edge.observe import CELLS, EXACT_BELOW, numba_available
 
-EXTRAS = {"plots": ("matplotlib",), "report": ("matplotlib", "jinja2"), "pandas": ("pandas",), "fast": ("numba",)}
+EXTRAS = {
+    "plots": ("matplotlib",),
+    "report": ("matplotlib", "jinja2"),
+    "pandas": ("pandas",),
+    "fast": ("numba",),
+    "hub": ("huggingface_hub",),
+}
 """Packages behind each extra, by the names under which they are imported."""
 
 

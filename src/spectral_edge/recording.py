@@ -32,7 +32,7 @@ from spectral_edge.observe import (
     exact_engine,
 )
 from spectral_edge.options import RecorderOptions
-from spectral_edge.records import Inventory, UpdateRow
+from spectral_edge.records import Inventory, TensorInfo, UpdateRow
 
 Array = NDArray[np.float64]
 
@@ -288,12 +288,9 @@ class Recorder:
         return found if self.drift is None else {**found, "replica_drift": self.drift.distance}
 
     def _change(self, source: ParameterSource, step: int) -> None:
-        before = {tensor.name for tensor in self.inventory.tensors}
+        before = {tensor.name: tensor for tensor in self.inventory.tensors}
         self._begin(source)
-        after = {tensor.name for tensor in self.inventory.tensors}
-        changes = [f"appeared: {', '.join(sorted(after - before)[:3])}"] if after - before else []
-        changes += [f"vanished: {', '.join(sorted(before - after)[:3])}"] if before - after else []
-        detail = "; ".join(changes) or "a shape or dtype changed, or ranks hold other parts"
+        detail = _changes(before, {tensor.name: tensor for tensor in self.inventory.tensors})
         message = f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})"
         self.chronicle.note(step, Outcome.PARAMETERS_CHANGED, message, aloud=True)
 
@@ -353,6 +350,20 @@ class Recorder:
     def close(self) -> None:
         """Closes the trace's files."""
         self.chronicle.close()
+
+
+def _changes(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo]) -> str:
+    """What is watched otherwise than before, by name."""
+    odd = [
+        f"{name} of {kind} {getattr(before[name], kind)} is now of {getattr(after[name], kind)}"
+        for name in before
+        if name in after and before[name] != after[name]
+        for kind in ["dtype" if before[name].shape == after[name].shape else "shape"]
+    ]
+    new, gone = sorted(set(after) - set(before)), sorted(set(before) - set(after))
+    changes = [f"appeared: {', '.join(new[:3])}"] if new else []
+    changes += [f"vanished: {', '.join(gone[:3])}"] if gone else []
+    return "; ".join([*odd[:3], *changes]) or "another order, or ranks hold other parts"
 
 
 def _with_rest(inventory: Inventory) -> Inventory:

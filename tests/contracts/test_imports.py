@@ -29,14 +29,18 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {*COMPOSED, "series", "report"},
     "live": {*BASE, "measure"},
     "monitor": {*COMPOSED, "options", "recording", "probing", "meter", "analysis", "live"},
-    "scan": {*COMPOSED, "options", "recording", "analysis"},
+    "recompute": {*COMPOSED, "chronicle", "analysis"},
+    "scanning": {*COMPOSED, "options", "recording", "recompute"},
+    "scan": {*COMPOSED, "options", "scanning", "recompute", "analysis"},
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
     "plots": {*BASE, "analysis", "measure"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
     "experiments": {"<public>", "errors", "transitions"},
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},
-    "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor"},
+    "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor", "scan_command", "terminal"},
+    "scan_command": {"<public>", *BASE, "experiments", "terminal"},
+    "terminal": {"errors"},
     "doctor": {"observe"},
     "demo": {"<public>", *BASE, "experiments", "report", "analysis"},
 }
@@ -83,7 +87,7 @@ def test_torch_stops_at_the_waist(path):
 
 
 def test_extras_are_imported_lazily():
-    optional = {"matplotlib", "jinja2", "pandas", "numba"}
+    optional = {"matplotlib", "jinja2", "pandas", "numba", "huggingface_hub"}
     for path in MODULES:
         if path.name == "kernels.py":
             continue  # only imported where numba is known to be there

@@ -78,12 +78,13 @@ class Bank:
         """
         row = self.rows[0][slot]
         for (start, stop), shard in zip(self.spans, shards, strict=True):
-            now, before = shard.values, self.previous[start:stop]
-            if now.dtype == row.dtype and now.device == row.device:
-                torch.sub(now, before, out=row[start:stop])
-            else:
-                row[start:stop].copy_(now.to(before.device) - before)
-            before.copy_(now)
+            before = self.previous[start:stop]
+            with shard.held() as now:
+                if now.dtype == row.dtype and now.device == row.device:
+                    torch.sub(now, before, out=row[start:stop])
+                else:
+                    row[start:stop].copy_(now.to(before.device) - before)
+                before.copy_(now)
         return self.products(kept, slot)
 
     def climb(self, level: int, slot: int, kept: int, newest: int, older: int) -> Array:
@@ -99,7 +100,8 @@ class Bank:
     def rebase(self, shards: Sequence[Shard]) -> None:
         """Takes these parameters as the last snapshot."""
         for (start, stop), shard in zip(self.spans, shards, strict=True):
-            self.previous[start:stop].copy_(shard.values)
+            with shard.held() as now:
+                self.previous[start:stop].copy_(now)
 
     def flatten(self, vectors: Sequence[Tensor]) -> Tensor:
         """The bank's part of a vector that is given by member."""

@@ -1,7 +1,8 @@
 """What one process holds of a tensor: all of it, a contiguous run of its values, or a block of a sharded one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,12 +24,16 @@ class Shard:
         dtype: of the values; needed where they are loaded.
         length: number of values held; needed where they are loaded and are not all.
         block: where the values are no contiguous run of the tensor: which block of it they are.
+        done: called when loaded values are no longer needed.
+
+    Attributes:
+        loaded: whether the values are loaded when they are asked for.
 
     Raises:
         InputError: if the run does not lie in the tensor.
     """
 
-    __slots__ = ("_flat", "_load", "block", "device", "dtype", "length", "shape", "start")
+    __slots__ = ("_done", "_flat", "_load", "block", "device", "dtype", "length", "loaded", "shape", "start")
 
     def __init__(
         self,
@@ -39,8 +44,11 @@ class Shard:
         dtype: torch.dtype | None = None,
         length: int | None = None,
         block: Block | None = None,
+        done: Callable[[], None] | None = None,
     ) -> None:
         self._flat: Tensor | None = None
+        self._done = done
+        self.loaded = not isinstance(values, Tensor)
         if isinstance(values, Tensor):
             self.shape = tuple(values.shape) if shape is None else tuple(shape)
             self.dtype, self.device, self.length = values.dtype, values.device, values.numel()
@@ -69,6 +77,28 @@ class Shard:
         """The values held, flat."""
         return self._flat if self._flat is not None else self._load().detach().reshape(-1)
 
+    @contextmanager
+    def held(self) -> Generator[Tensor]:
+        """The values; those that are loaded are loaded once, stay for the duration and are let go then."""
+        if not self.loaded or self._flat is not None:
+            yield self.values
+            return
+        self._flat = self.values
+        try:
+            yield self._flat
+        finally:
+            self._flat = None
+            if self._done is not None:
+                self._done()
+
+    def close(self) -> None:
+        """Lets go of whatever loads the values; they can be had no longer."""
+        self._flat, self._done, self._load = None, None, _closed
+
+    def sample(self, every: int) -> Tensor:
+        """Copy of the values at every so many positions of the whole tensor, in float32."""
+        return self.values[-self.start % every :: every].to(torch.float32, copy=True)
+
     @property
     def numel(self) -> int:
         """Number of elements of the whole tensor."""
@@ -86,6 +116,12 @@ class Shard:
         if self._flat is not None:
             return Shard(self._flat[first : first + length], self.shape, start)
         return Shard(lambda: self.values[first : first + length], self.shape, start, dtype=self.dtype, length=length)
+
+
+def _closed() -> Tensor:
+    raise InputError(
+        "shard", expected="an open checkpoint", found="a closed one", remedy="read values while it is open"
+    )
 
 
 def as_shard(name: str, held: Any) -> Shard:

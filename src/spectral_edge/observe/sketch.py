@@ -6,6 +6,7 @@ touches them; one sum of the cells over the ranks is all that travels.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from spectral_edge.observe.fold import make_fold
 from spectral_edge.observe.plan import SketchPlan
 from spectral_edge.observe.ranks import ALONE, Ranks
 from spectral_edge.observe.ring import RESTART, VOID, VOTES, Embedded, Held, Push, restarted, sample_every
+from spectral_edge.observe.shards import Shard
 
 Array = NDArray[np.float64]
 
@@ -105,8 +107,7 @@ class SketchRing:
         if held is None:
             cells = torch.zeros_like(self._cells)
         else:
-            cells = self._fold.fold(held)
-            sample = self._take_sample(held)
+            cells, sample = self._read(held)
             if self._sampled is not None:
                 counts = np.array([float((sample != self._sampled).sum()), len(sample)])
         votes, counts, cells = self._add(votes, counts, cells)
@@ -212,6 +213,31 @@ class SketchRing:
             found[:, : len(order)] = products.cpu().numpy()[:, order]
         return found
 
-    def _take_sample(self, held: Held) -> Tensor:
-        parts = [shard.values[-shard.start % self._every :: self._every].float() for shard in held if shard is not None]
-        return torch.cat(parts) if parts else torch.empty(0, device=self._device)
+    def push_cells(self, cells: Tensor, header: Array | None = None, *, moved: bool = False) -> Push:
+        """As `push`, of parameters of which only the sketch is known.
+
+        Args:
+            cells: the sketch of the parameters now.
+            header: votes, and whatever else is to be added up over the ranks.
+            moved: whether a parameter is known to have moved, even if no cell did.
+        """
+        votes = np.zeros(VOTES) if header is None else header
+        return self._judge(votes, np.array([float(moved), 0.0]), cells, None)
+
+    def _read(self, held: Held) -> tuple[Tensor, Tensor]:
+        """Cells and sample of what is held; what is loaded for it is loaded once, one group at a time."""
+        parts: list[Tensor | None] = [None] * len(held)
+        loaded = any(shard is not None and shard.loaded for shard in held)
+        cells = torch.zeros_like(self._cells) if loaded else self._fold.fold(held)
+        # Groups share no cell, so that group by group gives the same sums as all at once.
+        for members, span in [(g.members, s) for g, s in zip(self.plan.groups, self._spans, strict=True)]:
+            mine: list[Shard | None] = [None] * len(held)
+            with ExitStack() as stack:
+                for member in members:
+                    if (shard := held[member]) is not None:
+                        stack.enter_context(shard.held())
+                        mine[member], parts[member] = shard, shard.sample(self._every)
+                if loaded:
+                    cells[span] = self._fold.fold(mine)[span]
+        kept = [part for part in parts if part is not None]
+        return cells, torch.cat(kept) if kept else torch.empty(0, device=self._device)
