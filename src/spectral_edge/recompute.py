@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spectral_edge.analysis import Trace
 from spectral_edge.chronicle import Chronicle, Contents
 from spectral_edge.errors import InputError
+from spectral_edge.measure import sketch_error
 from spectral_edge.observe import RESTART, VOTES, Push, SketchPlan, SketchRing
 from spectral_edge.quantities import ROW_METADATA
 from spectral_edge.records import UpdateRow
@@ -122,14 +123,15 @@ def recompute(
         if keep_sketches:
             chronicle.segment.add_sketch(one.step, one.cells, restart=one.restart)
         if push is not None and one.row is not None:
-            chronicle.segment.add_row(_row(one.row, push))
+            chronicle.segment.add_row(_row(one.row, push, np.array(segment.metadata["engine"]["errors"])))
     result = Trace(chronicle.segments())
     chronicle.close()
     return result
 
 
-def _row(recorded: NDArray[np.void], push: Push) -> UpdateRow:
+def _row(recorded: NDArray[np.void], push: Push, errors: Array) -> UpdateRow:
     known = {name: float(recorded[name]) for name in ROW_METADATA if name in (recorded.dtype.names or ())}
+    known["sketch_error"] = float(sketch_error(push.lags[:, 0], errors))
     return UpdateRow(int(recorded["step"]), float(recorded["time"]), push.lags, known, push.ladder)
 
 

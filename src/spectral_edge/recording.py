@@ -208,7 +208,7 @@ class Recorder:
         if push.header[RESTART]:
             outcome, message = restart or (Outcome.FAILED, "another rank asked for it: " + Outcome.FAILED.sentence)
             self.chronicle.note(step, outcome, message, aloud=aloud)
-        self._keep_sketch(step, restart=push.baseline)
+        self.keep_sketch(step, restart=push.baseline)
         if not push.finite:
             if not self._said_broken:
                 self._said_broken = True
@@ -258,7 +258,13 @@ class Recorder:
         )
         self.chronicle.note(step, Outcome.REPLICAS_DRIFTED, message, aloud=aloud)
 
-    def _keep_sketch(self, step: int, *, restart: bool) -> None:
+    def keep_sketch(self, step: int, *, restart: bool) -> None:
+        """Records the sketch of the last snapshot, if sketches are kept: of a baseline too, which has no row.
+
+        Args:
+            step: the snapshot's step.
+            restart: whether it must not be differenced with the one before.
+        """
         if self.options.keep_sketches and self.engine["name"] == "sketch":
             cells = self.ring.snapshot()[0].cpu().numpy()
             self.chronicle.segment.add_sketch(step, cells, restart=restart)
@@ -293,6 +299,7 @@ class Recorder:
         detail = _changes(before, {tensor.name: tensor for tensor in self.inventory.tensors})
         message = f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})"
         self.chronicle.note(step, Outcome.PARAMETERS_CHANGED, message, aloud=True)
+        self.keep_sketch(step, restart=True)
 
     def _broken(self, held: Held | None) -> str:
         for info, shard in zip(self.inventory.tensors, held or (), strict=False):

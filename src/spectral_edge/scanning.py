@@ -131,6 +131,7 @@ class Walk:
         if self._rehearsing:
             recorder.chronicle.rehearse()
         self._order = {tensor.name: index for index, tensor in enumerate(recorder.inventory.tensors)}
+        recorder.keep_sketch(snapshot.step, restart=True)
         if not recorder.ring.ready:
             self._not_finite(recorder, source, snapshot)
 

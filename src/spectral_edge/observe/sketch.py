@@ -137,6 +137,8 @@ class SketchRing:
                 found[1 << climb.level] = self._against(level[climb.slot], order, climb.level)
             self._ladder.advance()
             nothing = self._against(rows[slot], base.order())
+        elif self._sampled is None:
+            self._sampled = sample
         fraction = float(counts[0] / counts[1]) if counts[1] else float("nan")
         return Push(nothing, fraction, norm, finite=True, moved=moved, header=votes, ladder=found)
 
