@@ -15,11 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tests.support import series
 
 import spectral_edge as se
 from spectral_edge.observe import Shard, UnreadableError, snapshots
 from spectral_edge.observe.snapshots.mapped import mapped
-from tests.support import series
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -227,7 +227,7 @@ def test_steps_can_be_given(tmp_path):
     assert se.scan(tmp_path, steps=told).steps.tolist() == told[1:]
     by_name = se.scan(tmp_path, steps=lambda name: int(Path(name).stem[6:].split("B")[0]))
     assert by_name.steps.tolist() == [7, 14, 21, 28]
-    with pytest.raises(se.InputError, match="steps: expected 5, one for each of .*, got 2"):
+    with pytest.raises(se.InputError, match=r"steps: expected 5, one for each of .*, got 2"):
         se.scan(tmp_path, steps=[1, 2])
     with pytest.raises(se.InputError, match="expected files or revisions as source"):
         se.scan(pairs(states), steps=[1, 2])

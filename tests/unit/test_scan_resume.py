@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import series
 
 import spectral_edge as se
 from spectral_edge.errors import Outcome
-from tests.support import series
 
 ENGINES = {
     "exact": {"engine": "exact"},
