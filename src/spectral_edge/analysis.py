@@ -149,13 +149,45 @@ class Trace:
             )
         return probes(list(self.segments), name)
 
-    def lag_rows(self, group: Selector | None = None) -> Array:
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Numbers of observations whose summed updates have rows of their own: 1, and the powers of two of a ladder."""
+        return tuple(2**level for level in range(1 + min(segment.ladder_levels for segment in self.segments)))
+
+    def lag_rows(self, group: Selector | None = None, *, stride: int = 1) -> Array:
         """Lag rows `r_t[l] = <d_t, d_{t-l}>` [T, L] of the whole model, a named group, a layer, or names by glob.
 
+        Args:
+            group: which; None is the whole model.
+            stride: rows of updates summed over so many observations, one of `strides`; `ladder_steps` has their steps.
+
         Raises:
-            TraceError: if nothing matches, or the trace stores groups that do not add up to what is asked.
+            TraceError: if nothing matches, the trace stores groups that do not add up to what is asked, or no rows of
+                this stride are recorded.
         """
-        return np.concatenate([self._segment_rows(segment, group) for segment in self.segments])
+        if stride not in self.strides:
+            raise TraceError(
+                f"rows of stride {stride}",
+                expected=f"one of {', '.join(map(str, self.strides))}",
+                found="none recorded",
+                remedy="watch with a larger ladder=",
+            )
+        return np.concatenate([self._segment_rows(segment, group, stride) for segment in self.segments])
+
+    def ladder_steps(self, stride: int) -> NDArray[np.int64]:
+        """Step of every recorded row of a stride [T]."""
+        return self.steps[self._ladder_index(stride)]
+
+    def _ladder_index(self, stride: int) -> NDArray[np.intp]:
+        """Which of the rows of stride 1 each row of a longer stride ends with."""
+        if stride == 1:
+            return np.arange(len(self.steps))
+        found, first = [np.empty(0, dtype=np.intp)], 0
+        for segment in self.segments:
+            steps = segment.longer(stride)["step"]
+            found.append(first + np.searchsorted(np.asarray(segment.rows["step"]), steps))
+            first += len(segment.rows)
+        return np.concatenate(found)
 
     # what follows from it -----------------------------------------------------------------------------------------
 
@@ -174,6 +206,7 @@ class Trace:
         Args:
             window: number W of rows; that of the recorded run, or 10, by default.
             stride: observations that one row sums; one window every `stride` observations, aligned to the newest.
+                Where two windows reach beyond the horizon, rows of a recorded ladder serve, aligned to its newest.
             group: a recorded group, a layer, or tensor names by glob; None is the whole model.
             k_star: the convention that feeds gaps and adiabatic parameters.
             null: what `band_*` and `k_star_clear` compare with.
@@ -187,37 +220,32 @@ class Trace:
             raise InputError("stride", expected="at least 1 observation", found=str(stride), remedy="use stride=1")
         window = self.window if window is None else window
         options = WindowOptions(window, k_star, null)
-        if window * stride > self.horizon:
-            raise InputError(
-                f"window {window} at stride {stride}",
-                expected=f"at most {self.horizon} recorded lags",
-                found=f"{window * stride} needed",
-                remedy="record with a longer horizon, or use a smaller window or stride",
-            )
-        rows = self.lag_rows(group)
-        ends = window_ends(len(rows), stride=stride)
+        base = self._base_stride(window, stride)
+        rows, position, inner = self.lag_rows(group, stride=base), self._ladder_index(base), stride // base
+        ends = window_ends(len(rows), stride=inner)
         # The newest row knows its products with every row since the last restart.
         depth = np.isfinite(rows).sum(axis=-1)
         reach = np.minimum(_run_length(depth), len(rows))
-        full = ends[reach[ends] >= window * stride]
+        full = ends[reach[ends] >= window * inner]
         chosen = [(full, window)]
         if partial:
-            chosen += [(ends[reach[ends] // stride == width], width) for width in range(2, window)]
+            chosen += [(ends[reach[ends] // inner == width], width) for width in range(2, window)]
         index = np.sort(np.concatenate([at for at, _ in chosen]))
         metadata = {name: self.row_metadata(name) for name in ROW_METADATA}
         metadata["sketch_error"] = np.concatenate([self._sketch_errors(segment, group) for segment in self.segments])
+        metadata = {name: column[position] for name, column in metadata.items()}
         parts: list[Part] = []
         for at, width in chosen:
-            for memory, some in self._by_memory(at, width, stride):
+            for memory, some in self._by_memory(at, position, width * stride, stride):
                 measured = Windows(
-                    grams(rows, some, size=min(2 * width, self.horizon // stride), stride=stride),
+                    grams(rows, some, size=min(2 * width, self.horizon // inner), stride=inner),
                     replace(options, window=width, memory=memory),
                     learning_rate=metadata["learning_rate"][some],
                     sketch_error=metadata["sketch_error"][some],
                 )
                 parts.append(Part(np.searchsorted(index, some), measured, width))
         columns = {name: column[index] for name, column in metadata.items()}
-        return EdgeSeries(self.steps[index], parts, columns, window=window, stride=stride)
+        return EdgeSeries(self.steps[position[index]], parts, columns, window=window, stride=stride)
 
     def report(self, path: str | Path, *, control: "Trace | None" = None, title: str | None = None) -> Path:
         """Writes a self-contained HTML report, beside a control run if one is given.
@@ -229,26 +257,48 @@ class Trace:
 
         return write_report(self, Path(path), control=control, title=title)
 
+    def _base_stride(self, window: int, stride: int) -> int:
+        """The shortest recorded stride whose rows reach over two windows, as overlaps need, or else over one."""
+        for windows in (2, 1):
+            for base in self.strides:
+                if stride % base == 0 and windows * window * (stride // base) <= self.horizon:
+                    return base
+        reach = f"at most {self.horizon} recorded lags"
+        raise InputError(
+            f"window {window} at stride {stride}",
+            expected=reach if len(self.strides) == 1 else f"{reach}, of updates summed over {self.strides[1:]} at most",
+            found=f"{window * stride} needed",
+            remedy="record with a longer horizon or ladder, or use a smaller window or stride",
+        )
+
     def _by_memory(
-        self, ends: NDArray[np.intp], width: int, stride: int
+        self, ends: NDArray[np.intp], position: NDArray[np.intp], span: int, stride: int
     ) -> Iterator[tuple[Memory | None, NDArray[np.intp]]]:
-        """Windows that end at `ends`, some thousands at a time, with the memory that they share."""
+        """Windows that end at `ends`, some thousands at a time, with the memory that they share.
+
+        Args:
+            ends: indices of rows.
+            position: which observation each row ends with.
+            span: observations in a window.
+            stride: observations that a row of the window sums.
+        """
         watched = self.metadata.get("monitor", {})
         momentum, every = watched.get("momentum"), watched.get("every")
-        span = width * stride
         found: dict[Memory | None, list[int]] = {}
         if len(np.unique(np.diff(self.steps))) <= 1:
             found[known_memory(momentum, self.steps, every=every, stride=stride)] = ends.tolist()
         else:
             for end in ends.tolist():
-                steps = self.steps[end - span + 1 : end + 1]
+                last = int(position[end])
+                steps = self.steps[max(0, last - span + 1) : last + 1]
                 found.setdefault(known_memory(momentum, steps, every=every, stride=stride), []).append(end)
         for memory, some in found.items():
             for start in range(0, len(some), _BATCH):
                 yield memory, np.array(some[start : start + _BATCH])
 
-    def _segment_rows(self, segment: Segment, group: Selector | None) -> Array:
-        wide = np.full((len(segment.rows), self.horizon), np.nan)
+    def _segment_rows(self, segment: Segment, group: Selector | None, stride: int = 1) -> Array:
+        records = segment.rows if stride == 1 else segment.longer(stride)
+        wide = np.full((len(records), self.horizon), np.nan)
         indices = self._indices(segment, group)
         if indices is None:
             return wide
@@ -260,7 +310,7 @@ class Trace:
                 found=repr(group),
                 remedy="record with store='tensors' to regroup later",
             )
-        wide[:, : segment.horizon] = group_rows(np.asarray(segment.rows["lags"]), members)
+        wide[:, : segment.horizon] = group_rows(np.asarray(records["lags"]), members)
         return wide
 
     def _sketch_errors(self, segment: Segment, group: Selector | None) -> Array:

@@ -213,11 +213,35 @@ def report(
 
 
 @app.command
-def doctor(*, as_json: Json = False, quiet: bool = False) -> None:
-    """Say what is installed, which engine would be used, and what is missing for which extra."""
-    from spectral_edge.doctor import diagnose
+def doctor(
+    *,
+    parameters: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    ranks: int = 1,
+    horizon: int = 20,
+    ladder: int = 0,
+    as_json: Json = False,
+    quiet: bool = False,
+) -> None:
+    """Say what is installed and what is missing for which extra, and which engine a model would get and why.
 
-    found = diagnose()
+    Args:
+        parameters: Size of a model, such as 124M, to say which engine and backend it gets.
+        dtype: The model's dtype.
+        device: Where it is: cpu or cuda.
+        ranks: Processes that train it.
+        horizon: Updates whose inner products are recorded.
+        ladder: Doublings of the ladder.
+        as_json: Print one JSON object and nothing else.
+        quiet: Print nothing; the exit code tells.
+    """
+    from spectral_edge.doctor import Model, diagnose, parse_size
+
+    model = None
+    if parameters is not None:
+        model = Model(parse_size(parameters), dtype, device, ranks, horizon, ladder)
+    found = diagnose(model)
     if as_json:
         print_json(found)
         return

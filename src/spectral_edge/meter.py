@@ -89,9 +89,7 @@ class Budget:
         if self.meter.observations < self._judged + LATER:
             return None
         self._judged, self._said = self.meter.observations, True
-        return (
-            f"observation takes {self.overhead:.2%} of the training's time, more than its budget of {self._share:.2%}"
-        )
+        return f"observation takes {self.overhead:.2%} of the time, more than its budget of {self._share:.2%}"
 
     def factor(self) -> int | None:
         """How many times less often to observe from here on; None where that is not wanted."""
@@ -99,4 +97,5 @@ class Budget:
             return None
         self.meter.restart()
         self._judged = 0
-        return max(2, math.ceil(self.overhead / self._share))
+        share = min(self.overhead, 0.999)
+        return max(2, math.ceil(share / (1 - share) * (1 - self._share) / self._share))

@@ -1,18 +1,18 @@
 """Watch a live run: observe the parameters between steps, record lag rows, give readings."""
 
-import functools
-import inspect
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
-from spectral_edge.errors import InputError, Outcome, RunError, warn
+from spectral_edge.errors import InputError, Outcome, warn
+from spectral_edge.guard import never_raises
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
 from spectral_edge.meter import Budget
@@ -28,40 +28,11 @@ from spectral_edge.observe import (
 )
 from spectral_edge.options import RecorderOptions, run_metadata
 from spectral_edge.probing import ProbeDesk, Vector
-from spectral_edge.recording import HALF, Recorder
-from spectral_edge.records import EdgeReading, UpdateRow
+from spectral_edge.recording import Recorder
+from spectral_edge.records import EdgeReading
 
-P = ParamSpec("P")
-R = TypeVar("R")
 RESUMED_BEYOND = 20.0
 """A first update after resuming that is longer than this many times any before it is none."""
-MOST_MUST_MOVE = 0.5
-"""Below this `moved_fraction`, half-precision weights are said to round their updates away."""
-
-
-def _never_raises(
-    method: Callable[Concatenate["Monitor", P], R],
-) -> Callable[Concatenate["Monitor", P], R | None]:
-    """Turns an exception inside the training loop into one warning; the run goes on unwatched at that point."""
-    signature = inspect.signature(method)
-
-    @functools.wraps(method)
-    def guarded(monitor: "Monitor", *args: P.args, **kwargs: P.kwargs) -> R | None:
-        try:
-            return method(monitor, *args, **kwargs)
-        except RunError:
-            raise  # a rank is gone: whatever comes next would wait for it
-        except Exception as error:
-            if isinstance(error, TypeError):
-                signature.bind(monitor, *args, **kwargs)  # a misspelt argument is said at once, as Python does
-            monitor.failed = monitor.failed or method.__name__ == "step"
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            text = f"Monitor.{method.__name__} failed and was left out: {error} ({place})"
-            warn(text)
-            return None
-
-    return guarded
 
 
 class Monitor:
@@ -185,12 +156,11 @@ class Monitor:
         self._probes = ProbeDesk(self._source, self._optimizer)
         self._restart: Outcome | None = None
         self._resumed = False
-        self._said_rounding = False
         self.failed = False
 
     # the training loop's calls ------------------------------------------------------------------------------------
 
-    @_never_raises
+    @never_raises
     @torch.no_grad()
     def step(
         self,
@@ -236,7 +206,7 @@ class Monitor:
         self._keep_budget()
         return reading
 
-    @_never_raises
+    @never_raises
     def clip_grad_norm_(self, max_norm: float) -> Tensor | None:
         """Clips the gradients of all trainable parameters with torch.nn.utils.clip_grad_norm_ and logs the factor.
 
@@ -250,12 +220,12 @@ class Monitor:
         self._optimizer.measured(norm, max_norm)
         return norm
 
-    @_never_raises
+    @never_raises
     def log(self, **metrics: float) -> None:
         """Files whatever the user evaluates under the current step, for instance `log(test_accuracy=0.97)`."""
         self._recorder.chronicle.segment.add_metrics(self._step, metrics)
 
-    @_never_raises
+    @never_raises
     @torch.no_grad()
     def probe(self, **vectors: Vector) -> None:
         """Records vectors of parameter space at the present observation by their inner products.
@@ -378,7 +348,7 @@ class Monitor:
             metadata,
             stepped=stepped,
             restart=(why, why.sentence) if why is not None else None,
-            limit=RESUMED_BEYOND**2 * self._window.largest_squares() if resumed else None,
+            limit=self._limit() if resumed else None,
             overhead=self.overhead or 0.0,
         )
         self._budget.overhead = observation.overhead
@@ -391,11 +361,18 @@ class Monitor:
         self._observed = self._calls
         if self._window.steps:
             self._probes.finish(recorder, self._window.steps[-1])
-        self._say_rounding(row)
         self._window.add(row, list(recorder.groups.values()))
         if recorder.ring.filled < self._width:
             return None
         return self._window.reading(row, list(recorder.groups), recorder.sketch_errors(row))
+
+    def _limit(self) -> NDArray[np.float64]:
+        """Largest squared norm that the first update after a resume can have, of the model and of each group.
+
+        A group that used to move little may well move more, but not by itself as far as the model does.
+        """
+        squares = self._window.largest_squares()
+        return np.where(squares > 0, np.maximum(RESUMED_BEYOND**2 * squares, squares[0]), 0.0)
 
     def _keep_budget(self) -> None:
         """Warns when observation takes more than its budget, and observes less often if it was told to."""
@@ -416,14 +393,3 @@ class Monitor:
     def _observe_every(self, every: int) -> None:
         self._schedule = Schedule(every)
         self._window.every = every
-
-    def _say_rounding(self, row: UpdateRow) -> None:
-        half = any(tensor.dtype in HALF for tensor in self._recorder.inventory.tensors)
-        fraction = row.metadata["moved_fraction"]
-        if half and fraction < MOST_MUST_MOVE and not self._said_rounding:
-            self._said_rounding = True
-            message = (
-                f"only {fraction:.1%} of the watched half-precision weights changed: the others' updates round away; "
-                "watch float32 master weights"
-            )
-            self._recorder.chronicle.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)

@@ -62,6 +62,8 @@ class Observation:
     overhead: float
 
 
+MOST_MUST_MOVE = 0.5
+"""Below this `moved_fraction`, half-precision weights are said to round their updates away."""
 HALF = ("bfloat16", "float16")
 """Dtypes in which ordinary updates round away."""
 
@@ -91,7 +93,7 @@ class Recorder:
         self.ranks = ranks
         self.chronicle = Chronicle(options.out, silent=ranks.rank > 0)
         self.drift: Drift | None = None
-        self._said_broken = self._said_unmoved = self._said_drift = False
+        self._said_broken = self._said_unmoved = self._said_drift = self._said_rounding = False
         self._begin(source)
 
     # what is watched ---------------------------------------------------------------------------------------------
@@ -229,6 +231,7 @@ class Recorder:
         ladder = {stride: self.by_entry(longer) for stride, longer in push.ladder.items()}
         row = UpdateRow(step, time.time(), lags, {**metadata, **self._measured(push, lags)}, ladder)
         self.chronicle.segment.add_row(row)
+        self._say_rounding(row)
         return Observation(Outcome.OK, row, overhead)
 
     def _same_step(self, step: int, header: Array) -> bool:
@@ -283,6 +286,18 @@ class Recorder:
         outcome = Outcome.ROUNDED_AWAY if stepped else Outcome.SKIPPED
         self.chronicle.note(step, outcome, outcome.sentence, aloud=aloud and bool(stepped))
         return outcome
+
+    def _say_rounding(self, row: UpdateRow) -> None:
+        """Warns once where half-precision weights round most of their updates away."""
+        half = any(tensor.dtype in HALF for tensor in self.inventory.tensors)
+        fraction = row.metadata["moved_fraction"]
+        if half and fraction < MOST_MUST_MOVE and not self._said_rounding:
+            self._said_rounding = True
+            message = (
+                f"only {fraction:.1%} of the watched half-precision weights changed: the others' updates round away; "
+                "watch float32 master weights"
+            )
+            self.chronicle.note(row.step, Outcome.ROUNDED_AWAY, message, aloud=True)
 
     def _measured(self, push: Push, lags: Array) -> dict[str, float]:
         found = {

@@ -1,6 +1,9 @@
 """Sharded equals unsharded: every way of placing parameters on ranks gives the rows of one process."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from torch import nn
 import spectral_edge as se
 from spectral_edge.errors import Outcome
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "distributed.py"
 STEPS = 9
 OPTIONS = {"window": 3, "every": 1, "horizon": 6}
 SKETCH = {"engine": "sketch", "cells": 48, "backend": "torch"}
@@ -34,11 +38,14 @@ def train(model, optimizer, rank=0, seed=1):
         yield loss.item()
 
 
-def whole(model):
-    """Every parameter in full, by name."""
-    return {
-        name: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach() for name, p in model.named_parameters()
-    }
+def whole(model, *, gradient=False):
+    """Every parameter in full, or its gradient, by name."""
+    held = {name: p.grad if gradient else p for name, p in model.named_parameters()}
+    return {name: (t.full_tensor() if hasattr(t, "full_tensor") else t).detach() for name, t in held.items()}
+
+
+def adamw(model):
+    return torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
 
 
 class Gathered:
@@ -65,6 +72,14 @@ def compare(model, optimizer, rank, seed=None):
         readings.append([monitor.step(loss=loss) for monitor in ours.values()])
         for monitor in reference.values():
             monitor.step(loss=loss)
+        gradients = {
+            n: p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for n, p in model.named_parameters()
+        }
+        for monitor in ours.values():
+            monitor.probe(gradient="gradient", decay="decay", parameters="parameters")
+        decay = {name: -1e-4 * tensor for name, tensor in whole(model).items()}
+        for monitor in reference.values():
+            monitor.probe(gradient=gradients, decay=decay, parameters="parameters")
     found = {"sigma": [reading.sigma for reading in readings[-1]], "permuted": [], "rows": {}, "reference": {}}
     found["error"] = readings[-1][1].sketch_error
     found["drift"] = readings[-1][0].replica_drift
@@ -75,6 +90,7 @@ def compare(model, optimizer, rank, seed=None):
             assert trace.steps.tolist() == other.steps.tolist()
             found["rows"][name] = {g: trace.lag_rows(g) for g in (None, *trace.groups)}
             found["reference"][name] = {g: other.lag_rows(g) for g in (None, *trace.groups)}
+            found["probes"] = {**found.get("probes", {}), name: [_numbers(t) for t in (trace, other)]}
             if name == "exact":
                 found["ladder"] = trace.segments[-1].ladder["lags"].copy(), other.segments[-1].ladder["lags"].copy()
             permuted = trace.metadata["engine"].get("permuted", [])
@@ -84,6 +100,18 @@ def compare(model, optimizer, rank, seed=None):
     return found
 
 
+def _numbers(trace):
+    """Every number of every probe row, by kind."""
+    rows = [row for name in ("gradient", "decay", "parameters") for row in trace.probes(name)]
+    products = [p for row in rows for _, p in sorted(row.products.items())]
+    return {
+        "square": np.array([row.square.sum() for row in rows]),
+        "lags": np.array([row.lags.sum(axis=0) for row in rows]),
+        "following": np.array([row.following.sum() for row in rows]),
+        "products": np.array([product.sum() for product in products]),
+    }
+
+
 def assert_same(found, *, sketch=True):
     first = found[0]
     for name in ("exact", "sketch") if sketch else ("exact",):
@@ -91,6 +119,11 @@ def assert_same(found, *, sketch=True):
             truth = first["reference"][name][group]
             scale = np.nanmax(np.abs(truth))
             np.testing.assert_allclose(rows, truth, rtol=0, atol=1e-12 * scale, err_msg=f"{name} {group}")
+        ours, truth = first["probes"][name]
+        for kind in truth:
+            scale = np.nanmax(np.abs(truth[kind]))
+            assert scale > 0
+            np.testing.assert_allclose(ours[kind], truth[kind], rtol=0, atol=1e-12 * scale, err_msg=f"{name} {kind}")
     ours, truth = first["ladder"]
     np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-12 * np.nanmax(np.abs(truth)))
     for other in found[1:]:  # every rank has the same reading
@@ -100,7 +133,7 @@ def assert_same(found, *, sketch=True):
 
 def data_parallel(rank, size):
     model = nn.parallel.DistributedDataParallel(network())
-    return compare(model, torch.optim.AdamW(model.parameters(), lr=1e-2), rank)
+    return compare(model, adamw(model), rank)
 
 
 def fully_sharded(rank, size):
@@ -111,7 +144,7 @@ def fully_sharded(rank, size):
         if isinstance(layer, nn.Linear):
             fully_shard(layer)
     fully_shard(model)
-    return compare(model, torch.optim.AdamW(model.parameters(), lr=1e-2), rank)
+    return compare(model, adamw(model), rank)
 
 
 def tensor_parallel(rank, size):
@@ -121,7 +154,7 @@ def tensor_parallel(rank, size):
     mesh = init_device_mesh("cpu", (size,))
     model = parallelize_module(network(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
     # All ranks see the same data, as tensor parallelism wants.
-    return compare(model, torch.optim.AdamW(model.parameters(), lr=1e-2), rank, seed=0)
+    return compare(model, adamw(model), rank, seed=0)
 
 
 def both(rank, size):
@@ -132,7 +165,7 @@ def both(rank, size):
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
     model = parallelize_module(network(), mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
     fully_shard(model, mesh=mesh["data"])
-    return compare(model, torch.optim.AdamW(model.parameters(), lr=1e-2), rank, seed=mesh.get_local_rank("data"))
+    return compare(model, adamw(model), rank, seed=mesh.get_local_rank("data"))
 
 
 def hybrid(rank, size):
@@ -142,7 +175,7 @@ def hybrid(rank, size):
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     model = network()
     fully_shard(model, mesh=mesh)
-    return compare(model, torch.optim.AdamW(model.parameters(), lr=1e-2), rank)
+    return compare(model, adamw(model), rank)
 
 
 @pytest.mark.parametrize(
@@ -423,3 +456,20 @@ def test_many_ranks_get_the_exact_engine():
     ours, single = results(2, many_ranks)[0]
     assert (ours["name"], ours["ring_dtype"], ours["ranks"]) == ("exact", "bfloat16", 2)
     assert single["name"] == "sketch"
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_example_runs_under_torchrun(kind, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(EXAMPLE), kind],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"2 ranks, {kind}: EdgeReading(step=40" in done.stdout
+    assert len(se.open_trace(tmp_path / "runs" / "distributed").steps) == 20

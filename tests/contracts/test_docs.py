@@ -55,7 +55,11 @@ def test_pages_that_teach_have_blocks_that_run(name):
     assert blocks(DOCS / name)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+# The example for several ranks is started by torchrun, in test_distributed.py.
+ALONE = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem != "distributed"]
+
+
+@pytest.mark.parametrize("path", ALONE, ids=lambda p: p.name)
 def test_examples_run_and_leave_nothing_behind(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path)])

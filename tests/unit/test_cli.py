@@ -103,7 +103,7 @@ def test_help_lists_settings_and_no_negations(capsys):
 
 
 def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
-    def pressed():
+    def pressed(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("spectral_edge.doctor.diagnose", pressed)
@@ -274,3 +274,29 @@ def test_a_demo_in_a_folder_of_other_settings_is_refused_before_anything_starts(
     assert code == 2
     assert "steps=4" in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_doctor_says_which_engine_a_model_gets_and_why(capsys):
+    cases = {
+        ("124M",): ("sketch", "at least 16 parameters a cell"),
+        ("400k",): ("exact", "fewer than 16 parameters a cell"),
+        ("20M", "--ranks", "32"): ("exact", "bfloat16 costs next to nothing"),
+        ("7G", "--ranks", "64", "--dtype", "bfloat16"): ("sketch", "at least 16"),
+    }
+    for arguments, (engine, why) in cases.items():
+        main(["doctor", "--parameters", *arguments, "--json"])
+        model = json.loads(capsys.readouterr().out)["this model"]
+        assert model["engine"] == engine
+        assert why in model["why"]
+        assert "MB" in model["keeps"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [(["lots"], "'lots'"), (["-5"], "-5"), (["1M", "--dtype", "int64"], "int64"), (["1M", "--ranks", "0"], "0")],
+)
+def test_doctor_refuses_models_that_cannot_be(arguments, found, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--parameters", *arguments])
+    assert ended.value.code == 2
+    assert found in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """From parameters to lag rows: the only layer that touches torch tensors."""
 
 from spectral_edge.observe.engine import ENGINES, EXACT_BELOW, Choice, Engine, choose_engine, exact_engine
-from spectral_edge.observe.fold import BACKENDS, numba_available
+from spectral_edge.observe.fold import BACKENDS, backend_for, numba_available
 from spectral_edge.observe.layout import Layout, Selected
 from spectral_edge.observe.optimizer import OptimizerWatch
 from spectral_edge.observe.parameters import (
@@ -18,7 +18,7 @@ from spectral_edge.observe.parameters import (
 from spectral_edge.observe.plan import CELLS, SketchPlan
 from spectral_edge.observe.ranks import ALONE, Ranks, join
 from spectral_edge.observe.replicas import Drift, ReplicaCheck
-from spectral_edge.observe.ring import RESTART, VOID, VOTES, ExactRing, Held, Push
+from spectral_edge.observe.ring import RESTART, SAMPLE, VOID, VOTES, ExactRing, Held, Push
 from spectral_edge.observe.schedule import Schedule
 from spectral_edge.observe.shards import Shard, as_shard
 from spectral_edge.observe.sketch import SketchRing
@@ -39,6 +39,7 @@ __all__ = [
     "ENGINES",
     "EXACT_BELOW",
     "RESTART",
+    "SAMPLE",
     "SUFFIXES",
     "VOID",
     "VOTES",
@@ -69,6 +70,7 @@ __all__ = [
     "UnreadableError",
     "as_shard",
     "as_source",
+    "backend_for",
     "choose_engine",
     "exact_engine",
     "join",

@@ -109,10 +109,14 @@ class OptimizerWatch:
         sample, momentum = self._momentum_sample(), self.momentum or 0.0
         if sample is None or saved["momentum"] is None or sample.shape != saved["momentum"].shape:
             return None
-        cosine = float(torch.nn.functional.cosine_similarity(sample, saved["momentum"].to(sample.device), dim=0))
-        if cosine < momentum / 4:
+        old = saved["momentum"].to(sample.device)
+        square = float(torch.dot(old, old))
+        # What is left of the old momentum: its factor if it was restored; without it the gradient's part along it,
+        # which is one minus the factor where gradients agree and nothing where they are noise.
+        left = float(torch.dot(sample, old)) / square if square > 0 else momentum
+        if left < momentum / 2:
             return (
-                f"the optimizer's momentum has a cosine of {cosine:.2f} with the checkpoint's, where one step leaves "
+                f"{left:.2f} of the checkpoint's momentum is left in the optimizer's, where one step leaves "
                 f"{momentum:g}: its state was not restored"
             )
         return None

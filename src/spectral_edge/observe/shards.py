@@ -26,14 +26,11 @@ class Shard:
         block: where the values are no contiguous run of the tensor: which block of it they are.
         done: called when loaded values are no longer needed.
 
-    Attributes:
-        loaded: whether the values are loaded when they are asked for.
-
     Raises:
         InputError: if the run does not lie in the tensor.
     """
 
-    __slots__ = ("_done", "_flat", "_load", "block", "device", "dtype", "length", "loaded", "shape", "start")
+    __slots__ = ("_done", "_flat", "_load", "block", "device", "dtype", "length", "shape", "start")
 
     def __init__(
         self,
@@ -48,7 +45,6 @@ class Shard:
     ) -> None:
         self._flat: Tensor | None = None
         self._done = done
-        self.loaded = not isinstance(values, Tensor)
         if isinstance(values, Tensor):
             self.shape = tuple(values.shape) if shape is None else tuple(shape)
             self.dtype, self.device, self.length = values.dtype, values.device, values.numel()
@@ -79,9 +75,9 @@ class Shard:
 
     @contextmanager
     def held(self) -> Generator[Tensor]:
-        """The values; those that are loaded are loaded once, stay for the duration and are let go then."""
-        if not self.loaded or self._flat is not None:
-            yield self.values
+        """The values; those that are not in memory as they are stay there for the duration and are let go then."""
+        if self._flat is not None:
+            yield self._flat
             return
         self._flat = self.values
         try:
@@ -98,6 +94,15 @@ class Shard:
     def sample(self, every: int) -> Tensor:
         """Copy of the values at every so many positions of the whole tensor, in float32."""
         return self.values[-self.start % every :: every].to(torch.float32, copy=True)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the values lie in memory as they are, so that asking for them again costs nothing."""
+        return self._flat is not None
+
+    def loaded(self) -> "Shard":
+        """The same with its values in memory."""
+        return Shard(self.values, self.shape, self.start)
 
     @property
     def numel(self) -> int:

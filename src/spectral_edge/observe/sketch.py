@@ -229,7 +229,7 @@ class SketchRing:
     def _read(self, held: Held) -> tuple[Tensor, Tensor]:
         """Cells and sample of what is held; what is loaded for it is loaded once, one group at a time."""
         parts: list[Tensor | None] = [None] * len(held)
-        loaded = any(shard is not None and shard.loaded for shard in held)
+        loaded = any(shard is not None and not shard.resident for shard in held)
         cells = torch.zeros_like(self._cells) if loaded else self._fold.fold(held)
         # Groups share no cell, so that group by group gives the same sums as all at once.
         for members, span in [(g.members, s) for g, s in zip(self.plan.groups, self._spans, strict=True)]:

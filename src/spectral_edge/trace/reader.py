@@ -54,6 +54,7 @@ class Segment:
         products: products of probes.
         log: log entries.
         ladder: lag rows of updates summed over several observations.
+        ladder_levels: number of such sums: over 2, 4, ... observations.
         sketches: sketches of the parameters.
     """
 
@@ -70,6 +71,11 @@ class Segment:
     log: list[dict[str, Any]]
     ladder: NDArray[np.void]
     sketches: NDArray[np.void]
+    ladder_levels: int = 0
+
+    def longer(self, stride: int) -> NDArray[np.void]:
+        """Rows of updates summed over so many observations."""
+        return self.ladder[self.ladder["stride"] == stride]
 
     def members(self, indices: tuple[int, ...]) -> tuple[int, ...] | None:
         """Positions among `entries` that make up these tensors, or None if entries are groups and do not."""
@@ -151,6 +157,7 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
                 [json.loads(line) for line in lines],
                 _kept(writer.ladder, until.ladder),
                 _kept(writer.sketches, until.sketches),
+                header.ladder,
             )
         )
         limit = header.parent
@@ -333,6 +340,7 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
         [_entry(line, place) for line in lines],
         files[3],
         files[4],
+        plain.get("ladder", 0),
     )
 
 
