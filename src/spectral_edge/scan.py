@@ -189,11 +189,8 @@ def _with(options: RecorderOptions, metadata: Mapping[str, Any]) -> RecorderOpti
 
 def _trace_folder(source: Any) -> Path | None:
     """The folder of a trace, if that is what a source names."""
-    if not isinstance(source, (str, Path)):
-        return None
-    for folder in (Path(source), Path(source) / "trace"):
-        if (folder / "trace.json").is_file():
-            return folder
+    if isinstance(source, (str, Path)) and (Path(source) / "trace.json").is_file():
+        return Path(source)
     return None
 
 

@@ -1,7 +1,6 @@
 """Scans that go on where they were, and traces that are recomputed from kept sketches alone."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -220,5 +219,9 @@ def test_what_cannot_be_recomputed_is_refused(tmp_path):
         se.scan(tmp_path / "kept", select="embed*")
     with pytest.raises(se.InputError, match="expected a folder without a trace"):
         se.scan(tmp_path / "kept", out=tmp_path / "kept")
-    shutil.move(tmp_path / "kept", tmp_path / "run" / "trace")
-    assert len(se.scan(tmp_path / "run").steps) == 7
+
+
+def test_a_trace_beside_the_checkpoints_is_not_taken_for_the_source(tmp_path):
+    folder = series.write(tmp_path / "run", series.safetensors, series.states())
+    first = se.scan(folder, out=folder / "trace")
+    same(se.scan(folder, out=folder / "trace"), first)
