@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,10 @@ class Walk:
         return sum(tensor.numel * getattr(torch, tensor.dtype).itemsize for tensor in tensors)
 
     def finish(self) -> None:
-        """Marks the scan as complete."""
-        if self.options.out is not None and self.seen:
-            write_json(self.options.out / MARKER, {"complete_to": self.seen[-1]})
+        """Marks the scan as complete; without the mark the last snapshot is read again."""
+        if self.recorder is not None and self.recorder.chronicle.writer.folder is not None:
+            with suppress(OSError):
+                write_json(self.recorder.chronicle.writer.folder / MARKER, {"complete_to": self.seen[-1]})
 
     def close(self) -> None:
         """Closes the trace's files."""

@@ -33,8 +33,8 @@ def pairs(states, steps=series.STEPS):
 def test_files_give_the_rows_of_the_series_in_memory(tmp_path, kind, engine):
     states = series.states()
     folder = series.write(tmp_path / "run", kind, states)
-    found = se.scan(folder, engine=engine, cells=40, backend="torch")
-    truth = se.scan(pairs(states), engine=engine, cells=40, backend="torch")
+    found = se.scan(folder, engine=engine, cells=40)
+    truth = se.scan(pairs(states), engine=engine, cells=40)
     assert found.steps.tolist() == list(series.STEPS[1:])
     names = {t.name for t in truth.segments[0].inventory.tensors}
     assert {t.name for t in found.segments[0].inventory.tensors} == names

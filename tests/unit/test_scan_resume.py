@@ -14,8 +14,8 @@ from spectral_edge.errors import Outcome
 
 ENGINES = {
     "exact": {"engine": "exact"},
-    "sketch": {"engine": "sketch", "cells": 40, "backend": "torch"},
-    "kept": {"engine": "sketch", "cells": 40, "backend": "torch", "keep_sketches": True},
+    "sketch": {"engine": "sketch", "cells": 40},
+    "kept": {"engine": "sketch", "cells": 40, "keep_sketches": True},
 }
 
 
