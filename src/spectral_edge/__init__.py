@@ -25,7 +25,7 @@ from spectral_edge.monitor import Monitor
 from spectral_edge.observe import ParameterSource, Shard
 from spectral_edge.quantities import QUANTITIES, Quantity
 from spectral_edge.records import EdgeReading, Event
-from spectral_edge.scan import scan
+from spectral_edge.scan import ScanProgress, scan
 
 __version__ = version("spectral-edge")
 
@@ -41,6 +41,7 @@ __all__ = [
     "ParameterSource",
     "Quantity",
     "RunError",
+    "ScanProgress",
     "Shard",
     "SpectralEdgeError",
     "SpectralEdgeWarning",

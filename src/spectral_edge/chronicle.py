@@ -14,6 +14,7 @@ from spectral_edge.trace import (
     SegmentWriter,
     TraceWriter,
     generations,
+    position_before,
     position_on_disk,
     read_folder,
     read_memory,
@@ -56,6 +57,7 @@ class Chronicle:
         self._segment: SegmentWriter | None = None
         self._parent: Position | None = None
         self._generation: int | None = None
+        self._stage: TraceWriter | None = None
 
     def begin(self, contents: Contents, *, follow: bool = True) -> None:
         """What is recorded from here on; it continues what was recorded before, or stands by itself."""
@@ -93,6 +95,28 @@ class Chronicle:
         self.segment.add_note(Note(step, outcome, message))
         if aloud and not self.silent:
             warn(f"step {step}: {message}")
+
+    def rehearse(self) -> None:
+        """What is recorded until `go_on` is kept nowhere, and nobody is warned: it was recorded before."""
+        self._stage = self.writer
+        self.writer, self.silent, self._generation = TraceWriter(None, keep=False), True, 0
+
+    def go_on(self, before: int, step: int, message: str) -> None:
+        """Records in the folder again, behind what its newest generation holds of earlier steps.
+
+        Args:
+            before: the first step that is recorded anew.
+            step: the last one that was recorded.
+            message: what to note there.
+        """
+        assert self._stage is not None
+        self.writer, self.silent, self._stage = self._stage, False, None
+        assert self.writer.folder is not None
+        self._segment, self._generation = None, self._newest_generation()
+        self._parent = position_before(self.writer.folder, before)
+        if self._parent is None:
+            self.branch()
+        self.note(step, Outcome.RESUMED, message)
 
     def branch(self) -> None:
         """Starts a new generation: what follows does not continue what is in the trace."""

@@ -11,7 +11,13 @@ import torch
 from spectral_edge.errors import InputError
 from spectral_edge.observe import CELLS, EXACT_BELOW, SAMPLE, backend_for, choose_engine, numba_available
 
-EXTRAS = {"plots": ("matplotlib",), "report": ("matplotlib", "jinja2"), "pandas": ("pandas",), "fast": ("numba",)}
+EXTRAS = {
+    "plots": ("matplotlib",),
+    "report": ("matplotlib", "jinja2"),
+    "pandas": ("pandas",),
+    "fast": ("numba",),
+    "hub": ("huggingface_hub",),
+}
 """Packages behind each extra, by the names under which they are imported."""
 
 

@@ -32,7 +32,7 @@ from spectral_edge.observe import (
     exact_engine,
 )
 from spectral_edge.options import RecorderOptions
-from spectral_edge.records import Inventory, UpdateRow
+from spectral_edge.records import Inventory, TensorInfo, UpdateRow
 
 Array = NDArray[np.float64]
 
@@ -211,7 +211,7 @@ class Recorder:
         if push.header[RESTART]:
             outcome, message = restart or (Outcome.FAILED, "another rank asked for it: " + Outcome.FAILED.sentence)
             self.chronicle.note(step, outcome, message, aloud=aloud)
-        self._keep_sketch(step, restart=push.baseline)
+        self.keep_sketch(step, restart=push.baseline)
         if not push.finite:
             if not self._said_broken:
                 self._said_broken = True
@@ -262,7 +262,13 @@ class Recorder:
         )
         self.chronicle.note(step, Outcome.REPLICAS_DRIFTED, message, aloud=aloud)
 
-    def _keep_sketch(self, step: int, *, restart: bool) -> None:
+    def keep_sketch(self, step: int, *, restart: bool) -> None:
+        """Records the sketch of the last snapshot, if sketches are kept: of a baseline too, which has no row.
+
+        Args:
+            step: the snapshot's step.
+            restart: whether it must not be differenced with the one before.
+        """
         if self.options.keep_sketches and self.engine["name"] == "sketch":
             cells = self.ring.snapshot()[0].cpu().numpy()
             self.chronicle.segment.add_sketch(step, cells, restart=restart)
@@ -304,14 +310,12 @@ class Recorder:
         return found if self.drift is None else {**found, "replica_drift": self.drift.distance}
 
     def _change(self, source: ParameterSource, step: int) -> None:
-        before = {tensor.name for tensor in self.inventory.tensors}
+        before = {tensor.name: tensor for tensor in self.inventory.tensors}
         self._begin(source)
-        after = {tensor.name for tensor in self.inventory.tensors}
-        changes = [f"appeared: {', '.join(sorted(after - before)[:3])}"] if after - before else []
-        changes += [f"vanished: {', '.join(sorted(before - after)[:3])}"] if before - after else []
-        detail = "; ".join(changes) or "a shape or dtype changed, or ranks hold other parts"
+        detail = _changes(before, {tensor.name: tensor for tensor in self.inventory.tensors})
         message = f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})"
         self.chronicle.note(step, Outcome.PARAMETERS_CHANGED, message, aloud=True)
+        self.keep_sketch(step, restart=True)
 
     def _broken(self, held: Held | None) -> str:
         for info, shard in zip(self.inventory.tensors, held or (), strict=False):
@@ -369,6 +373,20 @@ class Recorder:
     def close(self) -> None:
         """Closes the trace's files."""
         self.chronicle.close()
+
+
+def _changes(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo]) -> str:
+    """What is watched otherwise than before, by name."""
+    odd = [
+        f"{name} of {kind} {getattr(before[name], kind)} is now of {getattr(after[name], kind)}"
+        for name in before
+        if name in after and before[name] != after[name]
+        for kind in ["dtype" if before[name].shape == after[name].shape else "shape"]
+    ]
+    new, gone = sorted(set(after) - set(before)), sorted(set(before) - set(after))
+    changes = [f"appeared: {', '.join(new[:3])}"] if new else []
+    changes += [f"vanished: {', '.join(gone[:3])}"] if gone else []
+    return "; ".join([*odd[:3], *changes]) or "another order, or ranks hold other parts"
 
 
 def _with_rest(inventory: Inventory) -> Inventory:

@@ -1,22 +1,46 @@
 """A checkpoint series through the same code as a live run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from spectral_edge.analysis import Trace
-from spectral_edge.errors import InputError, Outcome
-from spectral_edge.observe import NamedSource, Selection, Selector, Snapshot, snapshots
+from spectral_edge.errors import InputError
+from spectral_edge.observe import (
+    CELLS,
+    HubClient,
+    Selection,
+    Selector,
+    SeriesOptions,
+    Snapshot,
+    Steps,
+    snapshots,
+)
 from spectral_edge.options import RecorderOptions, run_metadata
-from spectral_edge.recording import Recorder
-from spectral_edge.records import TensorInfo
+from spectral_edge.recompute import recompute
+from spectral_edge.scanning import Walk, find_resume, is_complete
+from spectral_edge.trace import read_folder
 
-HOLE = 1.5
-"""An interval longer than this many times the median is a hole."""
+
+@dataclass(frozen=True, slots=True)
+class ScanProgress:
+    """How far a scan is.
+
+    Attributes:
+        done: snapshots done.
+        total: snapshots of the series, where known.
+        step: step of the newest.
+        bytes: read so far.
+    """
+
+    done: int
+    total: int | None
+    step: int
+    bytes: int
 
 
 @torch.no_grad()
@@ -30,31 +54,55 @@ def scan(
     momentum: float | None = None,
     store: str = "tensors",
     metadata: Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    cells: int = CELLS,
+    sketch_seed: int = 0,
+    backend: str = "auto",
+    ring_dtype: torch.dtype | None = None,
+    ladder: int = 0,
+    keep_sketches: bool = False,
+    steps: Steps | None = None,
+    revisions: str | Sequence[str] | None = None,
+    hub: HubClient | None = None,
     allow_pickle: bool = False,
-    on_progress: Callable[[int, int | None], None] | None = None,
+    on_progress: Callable[[ScanProgress], None] | None = None,
 ) -> Trace:
     """Differences successive snapshots and records their lag rows.
 
     Args:
-        source: a folder, a glob, a list of these or of files, or an iterable of arrays, state dicts or modules, each
-            alone or as (step, snapshot). A file's step is the number after "step", "iter" or "checkpoint" in its name,
-            else the last in it, else that of its folder; bare items count 0, 1, 2, ...
+        source: a folder, a glob, a list of these or of files; a repository on the hub as "hub:owner/name"; a trace
+            that kept sketches; or an iterable of arrays, state dicts or modules, each alone or as (step, snapshot).
+            A file's step is the number after "step", "iter" or "checkpoint" in its name, else the last in it, else
+            that of its folder; bare items count 0, 1, 2, ...
         horizon: number L of updates whose inner products are recorded.
         select: which parameters; all by default. Buffers, as far as their names tell, are left out.
         groups: named groups; one for each layer by default.
-        out: folder of the trace; None keeps it in memory.
+        out: folder of the trace; None keeps it in memory. A scan that was interrupted goes on where it was, and one
+            of a series that has grown takes in what is new.
         momentum: the optimizer's momentum or beta1, in [0, 1), for the null; unknown by default.
-        store: "tensors" or "groups".
+        store: "tensors" or "groups", in the exact engine.
         metadata: anything worth keeping with the trace.
+        engine: "exact", "sketch", or "auto", which takes the sketch from about a million parameters on.
+        cells: cells of a sketch.
+        sketch_seed: seed of a sketch.
+        backend: of a sketch.
+        ring_dtype: dtype of the kept updates in the exact engine; None is the parameters' own.
+        ladder: number of longer rows: updates summed over 2, 4, ... snapshots.
+        keep_sketches: keep the sketch of every snapshot in the trace, so that rows can be recomputed without weights.
+        steps: steps of files or revisions in the natural order of their names, or a function from a name to its step.
+        revisions: which branches and tags of a repository: a glob, "re:" and a regular expression, or names.
+        hub: a client of the hub; the Hugging Face one by default.
         allow_pickle: load torch files that need full unpickling, which runs whatever code they hold.
-        on_progress: called with the number of snapshots done and of all, if known.
+        on_progress: called after each snapshot.
 
     Returns:
-        The trace. An interval over 1.5 times the median is a hole: nothing is differenced across it.
+        The trace. Nothing is differenced across a hole (an interval over 1.5 times the median), a file that cannot be
+        read, changed shapes or values that are not finite; the trace's notes name each.
 
     Raises:
-        InputError: on an empty source, one snapshot, steps that do not increase or cannot be told, changed shapes, NaN
-            or infinity, a file that cannot be read, or a momentum that is none.
+        InputError: on an empty source, one snapshot, steps that do not increase or cannot be told, a first file that
+            cannot be read, a folder `out` that holds something else, or an option that is none.
+        MissingExtraError: for a repository on the hub without the extra `hub`.
     """
     if momentum is not None and not 0 <= momentum < 1:
         raise InputError(
@@ -63,75 +111,97 @@ def scan(
             found=str(momentum),
             remedy="pass the optimizer's momentum or beta1, or leave it out",
         )
-    subject = str(source) if isinstance(source, (str, Path)) else "source"
-    series, steps = snapshots(source, allow_pickle=allow_pickle)
-    if steps is not None:
-        _check_steps(steps, subject)
-    described = {"window": None, "every": None, "momentum": momentum, "optimizer": None}
+    folder = None if out is None else Path(out)
+    described: dict[str, Any] = {"horizon": horizon, "ladder": ladder, "keep_sketches": keep_sketches}
+    described |= {"engine": engine, "cells": cells, "sketch_seed": sketch_seed, "backend": backend, "store": store}
+    described |= {"ring_dtype": str(ring_dtype), "select": _said(select), "momentum": momentum}
+    described["groups"] = None if groups is None else {name: _said(one) for name, one in groups.items()}
     options = RecorderOptions(
         horizon,
         Selection(select, groups),
-        None if out is None else Path(out),
+        folder,
         store,
+        ring_dtype,
         None,
-        None,
-        {**run_metadata(metadata), "monitor": described},
-        engine="exact",
+        run_metadata(metadata),
+        engine=engine,
+        cells=cells,
+        seed=sketch_seed,
+        backend=backend,
+        ladder=ladder,
+        keep_sketches=keep_sketches,
     )
-    recorder: Recorder | None = None
-    seen: list[int] = []
-    for snapshot in series:
-        current = NamedSource(snapshot.load())
-        if recorder is None:
-            recorder = Recorder(current, options)
-            if not recorder.ring.ready:
-                raise _broken(recorder, current, snapshot)
-        else:
-            _check_steps([seen[-1], snapshot.step], subject)
-            # Where later steps are unknown, the intervals so far have to tell what is usual.
-            intervals = np.diff(steps or [*seen, snapshot.step])
-            _add(recorder, current, snapshot, seen[-1], float(np.median(intervals)))
-        seen.append(snapshot.step)
+    if (trace := _trace_folder(source)) is not None:
+        if select is not None or groups is not None:
+            raise InputError(
+                "select and groups",
+                expected="none, since a sketch's groups were fixed when it was made",
+                found=f"{select!r} and {groups!r}",
+                remedy="ask for a group of the result with edge(group=...)",
+            )
+        added = options.metadata if metadata else {}
+        return recompute(trace, horizon=horizon, ladder=ladder, out=folder, keep_sketches=keep_sketches, metadata=added)
+    series, listed = snapshots(source, SeriesOptions(allow_pickle, steps, revisions, hub))
+    subject = str(source) if isinstance(source, (str, Path)) else "source"
+    known = None if listed is None else [snapshot.step for snapshot in listed]
+    if known is not None:
+        _check_steps(known, subject)
+    described["snapshots"] = None if listed is None else [[snapshot.step, snapshot.label] for snapshot in listed]
+    watched = {"window": None, "every": None, "momentum": momentum, "optimizer": None}
+    options = _with(options, {"monitor": watched, "scan": described})
+    resume = find_resume(folder, options) if folder is not None else None
+    if folder is not None and resume is not None and is_complete(folder, listed):
+        return Trace(read_folder(folder))
+    walk = Walk(options, known, resume)
+    try:
+        _walk(walk, series, listed, subject, on_progress)
+        walk.finish()
+        if folder is not None and walk.rehearsing:
+            return Trace(read_folder(folder))
+        assert walk.recorder is not None
+        return Trace(walk.recorder.chronicle.segments())
+    finally:
+        walk.close()
+
+
+def _walk(
+    walk: Walk,
+    series: Any,
+    listed: Sequence[Snapshot] | None,
+    subject: str,
+    on_progress: Callable[[ScanProgress], None] | None,
+) -> None:
+    read = 0
+    for index, snapshot in enumerate(series):
+        if walk.seen:
+            _check_steps([walk.seen[-1], snapshot.step], subject)
+        if listed is not None and index + 1 < len(listed):
+            listed[index + 1].ahead()
+        read += walk.take(snapshot)
         if on_progress is not None:
-            on_progress(len(seen), len(steps) if steps else None)
-    _check_steps(seen, subject)
-    assert recorder is not None
-    chain = recorder.chronicle.segments()
-    recorder.close()
-    return Trace(chain)
+            on_progress(ScanProgress(index + 1, len(listed) if listed else None, snapshot.step, read))
+    _check_steps(walk.seen, subject)
 
 
-def _add(recorder: Recorder, current: NamedSource, snapshot: Snapshot, last: int, median: float) -> None:
-    now = tuple(held.info for held in recorder.options.selection.apply(current).held)
-    if now != recorder.inventory.tensors:
-        raise _changed(recorder.inventory.tensors, now, snapshot)
-    if snapshot.step - last > HOLE * median:
-        message = f"no snapshot between steps {last} and {snapshot.step}; {Outcome.HOLE.sentence}"
-        recorder.observe(current, snapshot.step, {}, restart=(Outcome.HOLE, message))
-        if not recorder.ring.ready:
-            raise _broken(recorder, current, snapshot)
-        return
-    outcome = recorder.observe(current, snapshot.step, {}, aloud=False).outcome
-    if outcome is Outcome.NON_FINITE:
-        raise _broken(recorder, current, snapshot)
+def _with(options: RecorderOptions, metadata: Mapping[str, Any]) -> RecorderOptions:
+    return replace(options, metadata={**options.metadata, **metadata})
 
 
-def _changed(before: Sequence[TensorInfo], after: Sequence[TensorInfo], snapshot: Snapshot) -> InputError:
-    old, new = {info.name: info for info in before}, {info.name: info for info in after}
-    odd = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    if odd:
-        one, two = old.get(odd[0]), new.get(odd[0])
-        what = "dtype" if one and two and one.shape == two.shape else "shape"
-        expected = f"{odd[0]} {f'of {what} {getattr(one, what)}' if one else 'absent'} as before"
-        found = str(getattr(two, what)) if two else "absent"
-    else:
-        expected, found = "the tensors in the order of before", "another order"
-    return InputError(
-        snapshot.label, expected=expected, found=found, remedy="scan the snapshots before and after separately"
-    )
+def _trace_folder(source: Any) -> Path | None:
+    """The folder of a trace, if that is what a source names."""
+    if isinstance(source, (str, Path)) and (Path(source) / "trace.json").is_file():
+        return Path(source)
+    return None
 
 
-def _check_steps(steps: list[int], subject: str) -> None:
+def _said(selector: Selector | None) -> Any:
+    """A selector as plain JSON; a function by its name."""
+    if callable(selector):
+        return f"function {getattr(selector, '__qualname__', type(selector).__name__)}"
+    return selector if selector is None or isinstance(selector, str) else list(selector)
+
+
+def _check_steps(steps: Sequence[int], subject: str) -> None:
     if len(steps) < 2:
         raise InputError(
             subject,
@@ -147,15 +217,3 @@ def _check_steps(steps: list[int], subject: str) -> None:
                 found=f"{after} after {before}",
                 remedy="sort the snapshots and remove duplicates",
             )
-
-
-def _broken(recorder: Recorder, current: NamedSource, snapshot: Snapshot) -> InputError:
-    selected = recorder.options.selection.apply(current)
-    named = zip(selected.held, selected.shards, strict=True)
-    bad = [held.info.name for held, shard in named if not bool(torch.isfinite(shard.values).all())]
-    return InputError(
-        snapshot.label,
-        expected="finite parameters",
-        found=f"NaN or infinity in {bad[0]}" if bad else "NaN or infinity",
-        remedy="leave out the snapshots from there on",
-    )

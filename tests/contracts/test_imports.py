@@ -30,14 +30,18 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {*COMPOSED, "series", "report"},
     "live": {*BASE, "measure"},
     "monitor": {*COMPOSED, "options", "recording", "probing", "meter", "guard", "analysis", "live"},
-    "scan": {*COMPOSED, "options", "recording", "analysis"},
+    "recompute": {*COMPOSED, "chronicle", "analysis"},
+    "scanning": {*COMPOSED, "options", "recording", "recompute"},
+    "scan": {*COMPOSED, "options", "scanning", "recompute", "analysis"},
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
     "plots": {*BASE, "analysis", "measure"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
     "experiments": {"<public>", "errors", "transitions"},
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},
-    "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor"},
+    "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor", "scan_command", "terminal"},
+    "scan_command": {"<public>", *BASE, "experiments", "terminal"},
+    "terminal": {"errors"},
     "doctor": {"errors", "observe"},
     "demo": {"<public>", *BASE, "experiments", "report", "analysis"},
 }
@@ -84,7 +88,7 @@ def test_torch_stops_at_the_waist(path):
 
 
 def test_extras_are_imported_lazily():
-    optional = {"matplotlib", "jinja2", "pandas", "numba", "llvmlite", "triton"}
+    optional = {"matplotlib", "jinja2", "pandas", "numba", "llvmlite", "triton", "huggingface_hub"}
     for path in MODULES:
         if path.name in ("kernels.py", "intrinsics.py", "triton_fold.py"):
             continue  # only imported where numba or triton is known to be there

@@ -92,6 +92,63 @@ def test_a_warning_is_one_line(checkpoints):
     assert len(found.stderr.splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore::spectral_edge.SpectralEdgeWarning")
+def test_what_was_left_out_of_a_scan_is_listed_at_its_end(capsys, checkpoints):
+    victim = checkpoints / "step-70.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-9])
+    code, out, _ = call(capsys, "scan", str(checkpoints), "--window", "3")
+    assert code == 0
+    assert out.splitlines()[-2].startswith("step 70: step-70.safetensors cannot be read (")
+    assert out.splitlines()[-1].startswith("step 80: no snapshot that can be read between steps 60 and 80")
+    notes = json.loads(call(capsys, "scan", str(checkpoints), "--window", "3", "--json")[1])["notes"]
+    assert [(note["step"], note["outcome"]) for note in notes] == [(70, "FAILED"), (80, "HOLE")]
+    code, _, err = call(capsys, "scan", str(checkpoints), "--window", "9")
+    assert code == 2
+    assert "at least 10 snapshots for one full window, got 7 in a row at most; step 70:" in err
+
+
+def test_a_scan_sketches_and_is_recomputed_from_its_sketches(capsys, checkpoints, tmp_path):
+    out = tmp_path / "trace"
+    options = ["--window", "4", "--json"]
+    sketch = ["--engine", "sketch", "--cells", "50", "--ladder", "1", "--keep-sketches", "--out", str(out)]
+    first = json.loads(call(capsys, "scan", str(checkpoints), *options, *sketch)[1])
+    assert json.loads(call(capsys, "scan", str(out), *options)[1]) == first
+    code, _, err = call(capsys, "scan", str(checkpoints), *options, *sketch[2:])
+    assert code == 2
+    assert "expected engine='sketch' as in the scan there, got 'auto'" in err
+
+
+@pytest.mark.parametrize("steps", ["0,7,14,21,28,35,42,49,56,63,70,77,84,91", r"step-(\d+)"])
+def test_steps_are_typed_as_numbers_or_a_pattern(capsys, checkpoints, steps):
+    code, out, _ = call(capsys, "scan", str(checkpoints), "--window", "4", "--steps", steps, "--json")
+    assert code == 0
+    assert json.loads(out)["step"][-1] == (91 if "," in steps else 130)
+
+
+def test_ctrl_c_leaves_a_readable_trace_and_says_how_to_go_on(capsys, checkpoints, tmp_path, monkeypatch):
+    from spectral_edge import scanning
+
+    out, take = tmp_path / "trace", scanning.Walk.take
+
+    def pressed(walk, snapshot):
+        if snapshot.step == 90:
+            raise KeyboardInterrupt
+        return take(walk, snapshot)
+
+    typed = ["scan", str(checkpoints), "--window", "3", "--momentum", "0.9", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning.Walk, "take", pressed)
+        code, _, err = call(capsys, *typed)
+        assert code == 130
+        assert call(capsys, *typed[:4])[2].startswith("Stopped. Nothing was kept")
+    assert len(se.open_trace(out).steps) == 8
+    first, second = err.splitlines()
+    assert first == f"Stopped. What was recorded is in {out}."
+    again = second.split("scan ", 1)[1].split()
+    assert call(capsys, "scan", *again)[0] == 0
+    assert len(se.open_trace(out).steps) == 13
+
+
 def test_help_lists_settings_and_no_negations(capsys):
     code, out, _ = call(capsys, "run", "--help")
     assert code == 0
@@ -132,6 +189,11 @@ def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
         (["demo", "--steps", "0"], "--steps: expected a whole number >= 1, got 0"),
         (["demo", "--out", "{folder}/step-0.safetensors/x"], "expected a folder that can be written"),
         (["scan", "{folder}", "--momentum", "1.5"], "--momentum: expected a number of at least 0 and below 1, got 1.5"),
+        (["scan", "{folder}", "--engine", "fast"], "--engine: expected auto | exact | sketch, got 'fast'"),
+        (["scan", "{folder}", "--cells", "0"], "--cells: expected a positive whole number, got 0"),
+        (["scan", "{folder}", "--steps", "step"], "--steps: expected 0,100,200,... or a regular expression with one"),
+        (["scan", "{folder}", "--steps", "1,2"], "--steps: expected 14, one for each of"),
+        (["scan", "{folder}", "--revisions", "v*"], "--revisions: expected a repository on the hub as source"),
         (["scan", "{folder}", "--stride", "0"], "--stride: expected at least 1 checkpoint, got 0"),
         (["frobnicate"], "frobnicate"),
     ],
@@ -300,3 +362,10 @@ def test_doctor_refuses_models_that_cannot_be(arguments, found, capsys):
         main(["doctor", "--parameters", *arguments])
     assert ended.value.code == 2
     assert found in capsys.readouterr().err
+
+
+def test_a_hub_source_without_its_extra_names_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    code, _, error = call(capsys, "scan", "hub:owner/name")
+    assert code == 2
+    assert "spectral-edge[hub]" in error

@@ -22,7 +22,15 @@ from spectral_edge.observe.ring import RESTART, SAMPLE, VOID, VOTES, ExactRing, 
 from spectral_edge.observe.schedule import Schedule
 from spectral_edge.observe.shards import Shard, as_shard
 from spectral_edge.observe.sketch import SketchRing
-from spectral_edge.observe.snapshots import SUFFIXES, Snapshot, snapshots
+from spectral_edge.observe.snapshots import (
+    SUFFIXES,
+    HubClient,
+    SeriesOptions,
+    Snapshot,
+    Steps,
+    UnreadableError,
+    snapshots,
+)
 
 __all__ = [
     "ALONE",
@@ -40,6 +48,7 @@ __all__ = [
     "Engine",
     "ExactRing",
     "Held",
+    "HubClient",
     "Layout",
     "ModuleSource",
     "NamedSource",
@@ -52,10 +61,13 @@ __all__ = [
     "Selected",
     "Selection",
     "Selector",
+    "SeriesOptions",
     "Shard",
     "SketchPlan",
     "SketchRing",
     "Snapshot",
+    "Steps",
+    "UnreadableError",
     "as_shard",
     "as_source",
     "backend_for",

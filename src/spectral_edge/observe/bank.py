@@ -1,6 +1,7 @@
 """The kept updates of the tensors that share a device and a dtype, and their inner products in float64."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +101,13 @@ class Bank:
             return self._compiled.advance(slot, kept, shards)
         row = self.rows[0][slot]
         for (start, stop), shard in zip(self.spans, shards, strict=True):
-            now, before = shard.values, self.previous[start:stop]
-            if now.dtype == row.dtype and now.device == row.device:
-                torch.sub(now, before, out=row[start:stop])
-            else:
-                row[start:stop].copy_(now.to(before.device) - before)
-            before.copy_(now)
+            before = self.previous[start:stop]
+            with shard.held() as now:
+                if now.dtype == row.dtype and now.device == row.device:
+                    torch.sub(now, before, out=row[start:stop])
+                else:
+                    row[start:stop].copy_(now.to(before.device) - before)
+                before.copy_(now)
         sample = row.index_select(0, self._sample)
         moved = int(torch.count_nonzero(sample))
         return Taken(self.products(kept, slot), self.norm_square(), moved, moved > 0 or bool(row.any()))
@@ -123,7 +125,8 @@ class Bank:
     def rebase(self, shards: Sequence[Shard]) -> None:
         """Takes these parameters as the last snapshot."""
         for (start, stop), shard in zip(self.spans, shards, strict=True):
-            self.previous[start:stop].copy_(shard.values)
+            with shard.held() as now:
+                self.previous[start:stop].copy_(now)
 
     def flatten(self, vectors: Sequence[Tensor]) -> Tensor:
         """The bank's part of a vector that is given by member."""
@@ -213,12 +216,13 @@ class CompiledBank:
         norm, moved, changed = 0.0, 0, False
         for part in parts:
             some = slice(part.start, part.stop)
-            values = [shard.values.contiguous() for shard in shards[some]]  # kept until the kernel has read them
-            addresses = np.array([value.data_ptr() for value in values])
-            places = self._starts[some], self._stops[some], self._offsets[some]
-            square, count, any_ = self._kernels.advance(
-                addresses, *places, self._previous, self._rows[0], slot, kept, self._every, RUN, sums[some]
-            )
+            with ExitStack() as stack:  # values are kept until the kernel has read them
+                values = [stack.enter_context(shard.held()).contiguous() for shard in shards[some]]
+                addresses = np.array([value.data_ptr() for value in values])
+                places = self._starts[some], self._stops[some], self._offsets[some]
+                square, count, any_ = self._kernels.advance(
+                    addresses, *places, self._previous, self._rows[0], slot, kept, self._every, RUN, sums[some]
+                )
             norm, moved, changed = norm + square, moved + count, changed or any_
         return Taken(sums, float(norm), int(moved), bool(changed))
 

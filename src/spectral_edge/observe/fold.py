@@ -97,10 +97,7 @@ class TorchFold:
                 shard = shards[member]
                 if shard is None or not shard.length:
                     continue
-                if shard.resident:
-                    held.append((start + shard.start, shard.values))
-                else:  # one loaded tensor at a time
-                    self._add(group, [(start + shard.start, shard.values)])
+                held.append((start + shard.start, shard.values))
             if held:
                 self._add(group, held)
             low, high = self._wide[: group.cells], self._wide[group.cells : 2 * group.cells]
@@ -166,14 +163,7 @@ class NumbaFold:
         """Cells of one shard for each tensor."""
         found = torch.zeros(self._plan.cells, dtype=torch.float64) if out is None else out.zero_()
         cells = found.numpy()
-        for at, shard in enumerate(shards):
-            if shard is not None and not shard.resident:  # one loaded tensor at a time
-                alone: list[Shard | None] = [None] * len(shards)
-                alone[at] = shard.loaded()
-                readable, seen = look(alone, _STANDS_FOR)
-                check_device(readable, torch.device("cpu"))
-                self._run(self._lay_out(seen), cells)
-        shards, seen = look([s if s is not None and s.resident else None for s in shards], _STANDS_FOR)
+        shards, seen = look(shards, _STANDS_FOR)
         if seen != self._seen:
             check_device(shards, torch.device("cpu"))
             self._tables, self._seen = self._lay_out(seen), seen

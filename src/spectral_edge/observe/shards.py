@@ -1,7 +1,8 @@
 """What one process holds of a tensor: all of it, a contiguous run of its values, or a block of a sharded one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -28,12 +29,13 @@ class Shard:
         dtype: of the values; needed where they are loaded.
         length: number of values held; needed where they are loaded and are not all.
         block: where the values are no contiguous run of the tensor: which block of it they are.
+        done: called when loaded values are no longer needed.
 
     Raises:
         InputError: if the run does not lie in the tensor.
     """
 
-    __slots__ = ("_flat", "_load", "block", "device", "dtype", "length", "shape", "start")
+    __slots__ = ("_done", "_flat", "_load", "block", "device", "dtype", "length", "shape", "start")
 
     def __init__(
         self,
@@ -44,8 +46,10 @@ class Shard:
         dtype: torch.dtype | None = None,
         length: int | None = None,
         block: Block | None = None,
+        done: Callable[[], None] | None = None,
     ) -> None:
         self._flat: Tensor | None = None
+        self._done = done
         if isinstance(values, Tensor):
             self.shape = tuple(values.shape) if shape is None else tuple(shape)
             self.dtype, self.device, self.length = values.dtype, values.device, values.numel()
@@ -73,6 +77,24 @@ class Shard:
     def values(self) -> Tensor:
         """The values held, flat."""
         return self._flat if self._flat is not None else self._load().detach().reshape(-1)
+
+    @contextmanager
+    def held(self) -> Generator[Tensor]:
+        """The values; those that are not in memory as they are stay there for the duration and are let go then."""
+        if self._flat is not None:
+            yield self._flat
+            return
+        self._flat = self.values
+        try:
+            yield self._flat
+        finally:
+            self._flat = None
+            if self._done is not None:
+                self._done()
+
+    def close(self) -> None:
+        """Lets go of whatever loads the values; they can be had no longer."""
+        self._flat, self._done, self._load = None, None, _closed
 
     def sample(self, every: int) -> Tensor:
         """A copy of the sampled values, in float32."""
@@ -105,6 +127,12 @@ class Shard:
         if self._flat is not None:
             return Shard(self._flat[first : first + length], self.shape, start)
         return Shard(lambda: self.values[first : first + length], self.shape, start, dtype=self.dtype, length=length)
+
+
+def _closed() -> Tensor:
+    raise InputError(
+        "shard", expected="an open checkpoint", found="a closed one", remedy="read values while it is open"
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ from spectral_edge.observe.fold import make_fold
 from spectral_edge.observe.plan import SketchPlan
 from spectral_edge.observe.ranks import ALONE, Ranks
 from spectral_edge.observe.ring import RESTART, VOID, VOTES, Embedded, Held, Push, restarted, sample_every
+from spectral_edge.observe.shards import Shard
 
 Array = NDArray[np.float64]
 
@@ -106,8 +107,7 @@ class SketchRing:
         if held is None:
             cells = torch.zeros_like(self._cells)
         else:
-            cells = self._fold.fold(held, self._spare)
-            sample = self._fold.sample(held, self._every)
+            cells, sample = self._read(held)
             if self._sampled is not None:
                 counts = np.array([float((sample != self._sampled).sum()), len(sample)])
         votes, counts, cells = self._add(votes, counts, cells)
@@ -137,6 +137,8 @@ class SketchRing:
                 found[1 << climb.level] = self._against(level[climb.slot], order, climb.level)
             self._ladder.advance()
             nothing = self._against(rows[slot], base.order())
+        elif self._sampled is None:
+            self._sampled = sample
         fraction = float(counts[0] / counts[1]) if counts[1] else float("nan")
         return Push(nothing, fraction, norm, finite=True, moved=moved, header=votes, ladder=found)
 
@@ -216,3 +218,28 @@ class SketchRing:
             products = torch.stack([torch.mv(rows[:, span], vector[span]) for span in self._spans])
             found[:, : len(order)] = products.cpu().numpy()[:, order]
         return found
+
+    def push_cells(self, cells: Tensor, header: Array | None = None, *, moved: bool = False) -> Push:
+        """As `push`, of parameters of which only the sketch is known.
+
+        Args:
+            cells: the sketch of the parameters now.
+            header: votes, and whatever else is to be added up over the ranks.
+            moved: whether a parameter is known to have moved, even if no cell did.
+        """
+        votes = np.zeros(VOTES) if header is None else header
+        return self._judge(votes, np.array([float(moved), 0.0]), cells, None)
+
+    def _read(self, held: Held) -> tuple[Tensor, Tensor]:
+        """Cells and sample of what is held; what has to be loaded is loaded once, one tensor at a time."""
+        if all(shard is None or shard.resident for shard in held):
+            return self._fold.fold(held, self._spare), self._fold.sample(held, self._every)
+        cells, parts = torch.zeros_like(self._cells), [torch.empty(0, device=self._device)]
+        for at, shard in enumerate(held):
+            if shard is not None:
+                alone: list[Shard | None] = [None] * len(held)
+                with shard.held():
+                    alone[at] = shard
+                    cells += self._fold.fold(alone, self._spare)
+                    parts.append(shard.sample(self._every))
+        return cells, torch.cat(parts)

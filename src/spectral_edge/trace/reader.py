@@ -195,6 +195,41 @@ def position_on_disk(folder: Path, position: Position) -> tuple[Position | None,
     )
 
 
+def position_before(folder: Path, step: int) -> Position | None:
+    """The place in the newest generation behind the last record of an earlier step; None if there is none.
+
+    What is written of one step may be cut off anywhere, so that a run which goes on writes the whole step again.
+    """
+    headers = _headers(folder)
+    newest = max((plain["generation"] for plain in headers.values()), default=-1)
+    number = max((n for n, plain in headers.items() if plain["generation"] == newest), default=None)
+    limit: Position | None = None
+    while number is not None:
+        segment = _read_segment(folder, number, headers[number], limit)
+        counts = [
+            int((np.asarray(records["step"]) < step).sum()) if len(records) else 0
+            for records in (segment.rows, segment.probes, segment.products, segment.ladder, segment.sketches)
+        ]
+        log = _log_before(segment_folder(folder, number) / LOG, step, limit and limit.log)
+        if log or any(counts):
+            rows, probed, products, ladder, sketches = counts
+            return Position(headers[number]["identity"], number, rows, probed, products, log, ladder, sketches)
+        limit = segment.parent
+        number = None if limit is None or limit.segment not in headers else limit.segment
+    return None
+
+
+def _log_before(path: Path, step: int, limit: int | None) -> int:
+    """Bytes of the log's complete lines before the first that belongs to a step or a later one."""
+    text = path.read_bytes()[:limit] if path.exists() else b""
+    end = 0
+    for line in text.split(b"\n")[:-1]:
+        if _entry(line, path.parent).get("step", step - 1) >= step:
+            break
+        end += len(line) + 1
+    return end
+
+
 def _headers(folder: Path) -> dict[int, dict[str, Any]]:
     """The headers of a folder's segments by number."""
     found: dict[int, dict[str, Any]] = {}

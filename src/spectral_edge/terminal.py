@@ -1,0 +1,57 @@
+"""What the verbs of the command line share: how they print, warn and fail."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from spectral_edge.errors import InputError
+
+Json = Annotated[bool, Parameter(name="--json")]
+
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+"""Of a progress bar."""
+
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def program() -> str:
+    """How this program was called, so that advice can be typed as it stands."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m spectral_edge"
+    return called.name if shutil.which(called.name) else str(called)
+
+
+def at_least(option: str, value: int, least: int, unit: str = "") -> None:
+    """Refuses a number that is too small.
+
+    Raises:
+        InputError: if it is.
+    """
+    if value < least:
+        expected = f"at least {least} {unit}".rstrip()
+        raise InputError(option, expected=expected, found=str(value), remedy=f"use a larger {option}")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the program with a message on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+    sys.exit(code)
+
+
+def show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning as one line; Python's own form shows a line of source."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def print_json(plain: Any) -> None:
+    """Prints plain values as one JSON object."""
+    print(json.dumps(plain, indent=1, allow_nan=False))
