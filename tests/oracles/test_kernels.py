@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spectral_edge.errors import InputError
 from spectral_edge.observe import Shard, SketchPlan
 from spectral_edge.observe.fold import NumbaFold, TorchFold, make_fold, numba_available
+from spectral_edge.observe.shards import RUN, sample_places
 
 CPU = torch.device("cpu")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -24,6 +25,10 @@ compiled = pytest.mark.skipif(not numba_available(), reason="needs the extra fas
 
 def random(size, rng, dtype=torch.float32):
     return torch.from_numpy(rng.standard_normal(size)).to(dtype)
+
+
+def transposed(rows, columns, rng):
+    return random(rows * columns, rng).reshape(columns, rows).T
 
 
 def folds(plan):
@@ -124,6 +129,15 @@ def test_folds_follow_tensors_that_move_shrink_or_have_gaps():
             assert np.linalg.norm(found - truth) <= 1e-12 * norm
 
 
+def test_folds_read_values_that_are_copied_whenever_asked_for():
+    rng = np.random.default_rng(8)
+    plan = SketchPlan.make([4200, 37, 4200, 4200], {"a": range(4)}, cells=500)
+    shards = [Shard(transposed(70, 60, rng)), Shard(random(37, rng)), *(Shard(transposed(60, 70, rng)) for _ in "ab")]
+    assert not shards[0].resident
+    for _ in range(3):
+        check(plan, shards)
+
+
 def test_folds_repeat_to_the_bit():
     rng = np.random.default_rng(2)
     plan = SketchPlan.make([90_000, 11], {"a": (0, 1)}, cells=1000)
@@ -143,18 +157,20 @@ class Ring:
         self.tensors, self.slot = tensors, -1
         self.stops = np.cumsum([t.numel() for t in tensors])
         self.starts = np.append(0, self.stops[:-1])
-        self.phases = np.array([index % 7 for index in range(len(tensors))])
+        self.offsets = np.array([100 * index for index in range(len(tensors))])
         self.previous = torch.cat(tensors)
         self.rows = torch.zeros((horizon, len(self.previous)), dtype=dtype)
 
-    def advance(self, kept, stride=7):
+    def advance(self, kept, every=7):
         from spectral_edge.observe import kernels
 
         self.slot = (self.slot + 1) % len(self.rows)
         addresses = np.array([t.data_ptr() for t in self.tensors])
         sums = np.full((len(self.tensors), kept), np.nan)
-        places = addresses, self.starts, self.stops, self.phases
-        found = kernels.advance(*places, as_array(self.previous), as_array(self.rows), self.slot, kept, stride, sums)
+        places = addresses, self.starts, self.stops, self.offsets
+        found = kernels.advance(
+            *places, as_array(self.previous), as_array(self.rows), self.slot, kept, every, RUN, sums
+        )
         return sums, *found
 
     def brute(self, vector, kept):
@@ -199,8 +215,9 @@ def test_the_fused_ring_is_torch_and_extended_precision(dtype, kept_dtype):
         )
         assert np.all(np.abs(sums - truth) <= 2.3e-16 * scale)
         np.testing.assert_allclose(norm, float((now.double() ** 2).sum()), rtol=1e-14)
-        spans = zip(ring.starts, ring.stops, ring.phases, strict=True)
-        assert moved == sum(int(torch.count_nonzero(ring.rows[ring.slot, a + f : b : 7])) for a, b, f in spans)
+        spans = zip(ring.starts, ring.stops, ring.offsets, strict=True)
+        looked = torch.cat([a + sample_places(int(f), int(b - a), 7) for a, b, f in spans])
+        assert moved == int(torch.count_nonzero(ring.rows[ring.slot, looked]))
         assert changed
         other = random(len(now), rng, dtype)
         found = np.empty((len(tensors), kept))
@@ -269,6 +286,8 @@ def test_interpreted_triton_follows_the_definition(cells):
         shards = [Shard(random(size, rng, DTYPES[case % 4] if case < 4 else DTYPES[rng.integers(4)])) for size in sizes]
         if case >= 3:
             shards[1], shards[3] = None, Shard(shards[3].values[11:70].clone(), shards[3].shape, 11)
+        if case == 5:
+            shards[4:] = [Shard(transposed(25, 20, rng)), Shard(transposed(35, 20, rng))]
         truth, norm = definition(plan, shards)
         found = fold.fold(shards)
         assert np.linalg.norm(found.numpy() - truth) <= 1e-12 * norm

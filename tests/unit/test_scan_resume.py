@@ -87,7 +87,7 @@ def test_a_scan_that_was_stopped_goes_on_with_the_same_rows(tmp_path, engine, la
 
 
 @pytest.mark.filterwarnings("ignore::spectral_edge.SpectralEdgeWarning")
-@settings(max_examples=12)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_scan_killed_at_any_byte_goes_on_with_the_same_rows(tmp_path_factory, data):
     """A process may be killed between any two bytes that it writes: of the last step anything may be missing."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spectral_edge.observe.fold import numba_available
-from spectral_edge.observe.shards import Shard
+from spectral_edge.observe.shards import RUN, Shard, sample_places
 
 Array = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Bank:
         horizon: number L of updates.
         dtype: of the kept updates; None is the tensors' own.
         levels: number of rings: updates of 1, 2, 4, ... observations.
-        every: one of so many coordinates of a tensor is in the sample that tells how many moved.
+        every: one of so many runs of coordinates of a tensor is in the sample that tells how many moved.
 
     Attributes:
         starts: position of each member's first value in its whole tensor.
@@ -77,8 +77,8 @@ class Bank:
         shape, kind = (horizon, self.size), dtype or shards[0].dtype
         self.rows = [torch.zeros(shape, dtype=kind, device=device) for _ in range(levels)]
         sampled = [
-            torch.arange(start + -shard.start % every, stop, every)
-            for (start, stop), shard in zip(self.spans, shards, strict=True)
+            start + sample_places(shard.start, shard.length, every)
+            for (start, _), shard in zip(self.spans, shards, strict=True)
         ]
         self._sample = torch.cat(sampled).to(device)
         self.sampled = len(self._sample)
@@ -195,7 +195,7 @@ class CompiledBank:
         self._rows = [_plain(rows) for rows in bank.rows]
         self._starts = np.array([start for start, _ in bank.spans])
         self._stops = np.array([stop for _, stop in bank.spans])
-        self._phases = np.array([-start % every for start in bank.starts])
+        self._offsets = np.array(bank.starts)
         self._every = every
 
     @staticmethod
@@ -219,9 +219,9 @@ class CompiledBank:
             with ExitStack() as stack:  # values are kept until the kernel has read them
                 values = [stack.enter_context(shard.held()).contiguous() for shard in shards[some]]
                 addresses = np.array([value.data_ptr() for value in values])
-                places = self._starts[some], self._stops[some], self._phases[some]
+                places = self._starts[some], self._stops[some], self._offsets[some]
                 square, count, any_ = self._kernels.advance(
-                    addresses, *places, self._previous, self._rows[0], slot, kept, self._every, sums[some]
+                    addresses, *places, self._previous, self._rows[0], slot, kept, self._every, RUN, sums[some]
                 )
             norm, moved, changed = norm + square, moved + count, changed or any_
         return Taken(sums, float(norm), int(moved), bool(changed))

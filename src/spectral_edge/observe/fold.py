@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
-from spectral_edge.observe.shards import Shard
+from spectral_edge.observe.shards import RUN, Shard
 
 BACKENDS = ("auto", "torch", "numba", "triton")
 
@@ -39,9 +39,24 @@ class FoldBackend(Protocol):
 
     name: str
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
-        """Cells [d] in float64 of one shard for each tensor; None where nothing of a tensor is held here."""
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
+        """Cells [d] in float64 of one shard for each tensor; None where nothing of a tensor is held here.
+
+        Args:
+            shards: what is counted here of each tensor.
+            out: memory for the result; new memory by default.
+        """
         ...
+
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        ...
+
+
+def sample(shards: Sequence[Shard | None], every: int) -> Tensor:
+    """The sampled values of all shards, in float32."""
+    parts = [shard.sample(every) for shard in shards if shard is not None]
+    return torch.cat(parts) if parts else torch.empty(0)
 
 
 class TorchFold:
@@ -62,23 +77,20 @@ class TorchFold:
         self._zeros = torch.zeros(longest, dtype=torch.float32, device=device)
         # Twice the cells, so that no chunk has to be cut where its rotation wraps around.
         self._wide = torch.zeros(2 * widest, dtype=torch.float64, device=device)
-        views: dict[tuple[int, int], Tensor] = {}
-        self._adders = [self._adders_of(group, views) for group in plan.groups]
+        # Making a view takes as long as a short addition, so that each is made once.
+        self._views: dict[tuple[int, int], Tensor] = {}
 
-    def _adders_of(self, group: GroupPlan, views: dict[tuple[int, int], Tensor]) -> list[Callable[[Tensor], Tensor]]:
-        """What adds each chunk into its rotated cells; made once, since making a view takes as long as a short add."""
-        adders: list[Callable[[Tensor], Tensor]] = []
-        for rotation, sign in zip(group.rotation.tolist(), group.sign.tolist(), strict=True):
-            key = (group.cells, rotation)
-            if key not in views:
-                views[key] = self._wide[rotation : rotation + group.cells]
-            adders.append(views[key].add_ if sign > 0 else views[key].sub_)
-        return adders
+    def _rotated(self, width: int, rotation: int) -> Tensor:
+        """Where a chunk of a group of so many cells goes."""
+        view = self._views.get((width, rotation))
+        if view is None:
+            view = self._views[width, rotation] = self._wide[rotation : rotation + width]
+        return view
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
-        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
-        for group, adders in zip(self._plan.groups, self._adders, strict=True):
+        cells = torch.empty(self._plan.cells, dtype=torch.float64, device=self._device) if out is None else out
+        for group in self._plan.groups:
             held: list[tuple[int, Tensor]] = []
             self._wide[: 2 * group.cells].zero_()
             for member, start in zip(group.members, group.starts, strict=True):
@@ -88,14 +100,18 @@ class TorchFold:
                 if shard.resident:
                     held.append((start + shard.start, shard.values))
                 else:  # one loaded tensor at a time
-                    self._add(group, adders, [(start + shard.start, shard.values)])
+                    self._add(group, [(start + shard.start, shard.values)])
             if held:
-                self._add(group, adders, held)
+                self._add(group, held)
             low, high = self._wide[: group.cells], self._wide[group.cells : 2 * group.cells]
             torch.add(low, high, out=cells[group.first : group.first + group.cells])
         return cells
 
-    def _add(self, group: GroupPlan, adders: list[Callable[[Tensor], Tensor]], held: list[tuple[int, Tensor]]) -> None:
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        return sample(shards, every)
+
+    def _add(self, group: GroupPlan, held: list[tuple[int, Tensor]]) -> None:
         """Adds shards, given by their places in the group's concatenation, step by step."""
         width, block = group.cells, group.block
         chunks = [self._signed[at : at + width] for at in range(0, block, width)]
@@ -124,8 +140,12 @@ class TorchFold:
             joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
             signs = self._signs[place : place + len(joined)]
             torch.mul(joined, signs, out=self._signed[: len(joined)])
-            for add, chunk in zip(adders[begin // width : last], chunks, strict=False):
-                add(chunk)
+            some = slice(begin // width, last)
+            for rotation, sign, chunk in zip(
+                group.rotation[some].tolist(), group.sign[some].tolist(), chunks, strict=False
+            ):
+                view = self._rotated(width, rotation)
+                view.add_(chunk) if sign > 0 else view.sub_(chunk)
             begin = end if next_ == len(held) else max(end, held[next_][0] // width * width)
 
 
@@ -137,17 +157,15 @@ class NumbaFold:
     def __init__(self, plan: SketchPlan) -> None:
         self._plan = plan
         self._signs = plan.table
-        self._kernel = compiled_fold()
-        self._rotation = np.concatenate([group.rotation for group in plan.groups])
-        self._sign = np.concatenate([group.sign for group in plan.groups])
-        self._offset = np.concatenate([group.offset for group in plan.groups])
+        self._kernel, self._sample = compiled_fold()
         self._zeros = np.zeros(64)
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[NDArray[Any], Array, Array]] = []
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
-        cells = np.zeros(self._plan.cells)
+        found = torch.zeros(self._plan.cells, dtype=torch.float64) if out is None else out.zero_()
+        cells = found.numpy()
         for at, shard in enumerate(shards):
             if shard is not None and not shard.resident:  # one loaded tensor at a time
                 alone: list[Shard | None] = [None] * len(shards)
@@ -160,7 +178,17 @@ class NumbaFold:
             check_device(shards, torch.device("cpu"))
             self._tables, self._seen = self._lay_out(seen), seen
         self._run(self._tables, cells)
-        return torch.from_numpy(cells)
+        return found
+
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32; of what `fold` has just read."""
+        if not all(shard is None or shard.resident for shard in shards) or not self._tables:
+            return sample(shards, every)
+        room = sum(length + 2 * RUN * every for _, _, pieces in self._tables for length in pieces[:, 1].tolist())
+        out, filled = np.empty(room // every + RUN, dtype=np.float32), 0
+        for like, _, pieces in self._tables:
+            filled += self._sample(like, pieces, every, RUN, out[filled:])
+        return torch.from_numpy(out[:filled])
 
     def _run(self, tables: Sequence[tuple[NDArray[Any], Array, Array]], cells: NDArray[np.float64]) -> None:
         for like, groups, pieces in tables:
@@ -168,9 +196,9 @@ class NumbaFold:
                 like,
                 groups,
                 pieces,
-                self._rotation,
-                self._sign,
-                self._offset,
+                self._plan.rotation,
+                self._plan.sign,
+                self._plan.offset,
                 self._signs,
                 self._zeros.ctypes.data,
                 cells,
@@ -181,18 +209,18 @@ class NumbaFold:
         tables: list[tuple[NDArray[Any], Array, Array]] = []
         for dtype in dict.fromkeys(entry[2] for entry in seen if entry is not None):
             groups: list[tuple[int, ...]] = []
-            pieces: list[tuple[int, int, int]] = []
+            pieces: list[tuple[int, ...]] = []
             chunk = block = 0
             for group in self._plan.groups:
                 first = len(pieces)
                 for member, start in zip(group.members, group.starts, strict=True):
                     entry = seen[member]
                     if entry is not None and entry[2] == dtype and entry[1]:
-                        pieces.append((start + entry[3], entry[1], entry[0]))
+                        pieces.append((start + entry[3], entry[1], entry[0], entry[3]))
                 groups.append((group.first, group.cells, group.size, group.block, chunk, block, first, len(pieces)))
                 chunk, block = chunk + len(group.rotation), block + len(group.offset)
             like = np.empty(0, _STANDS_FOR[dtype])
-            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 3)))
+            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 4)))
         return tables
 
 
@@ -206,8 +234,8 @@ def look(
         dtypes: that the kernel knows.
 
     Returns:
-        Shards that the kernel can read, copies where values have gaps or another dtype, to be held until it has; and
-        what was seen of each.
+        Shards that the kernel can read, copies where values have gaps, another dtype or are made anew when asked for,
+        to be held until it has; and what was seen of each.
     """
     seen: list[Seen | None] = []
     readable = True
@@ -217,7 +245,7 @@ def look(
             continue
         values = shard.values
         seen.append((values.data_ptr(), values.numel(), values.dtype, shard.start))
-        readable = readable and values.is_contiguous() and values.dtype in dtypes
+        readable = readable and shard.resident and values.is_contiguous() and values.dtype in dtypes
     if readable:
         return shards, seen
     return look([None if s is None else Shard(_readable(s.values, dtypes), s.shape, s.start) for s in shards], dtypes)
@@ -251,17 +279,17 @@ def numba_available() -> bool:
 
 
 @cache
-def compiled_fold() -> Callable[..., None]:
-    """The compiled kernel; compiled once and kept on disk by numba.
+def compiled_fold() -> tuple[Callable[..., None], Callable[..., int]]:
+    """The compiled kernels of folding and sampling; compiled once and kept on disk by numba.
 
     Raises:
         MissingExtraError: without numba.
     """
     try:
-        from spectral_edge.observe.kernels import fold
+        from spectral_edge.observe.kernels import fold, sample
     except ImportError as error:
         raise MissingExtraError("numba", extra="fast", purpose="the compiled sketch") from error
-    return fold
+    return fold, sample
 
 
 @cache

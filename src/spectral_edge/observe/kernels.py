@@ -125,7 +125,8 @@ def fold(like, groups, pieces, rotation, sign, offset, table, zeros, cells) -> N
         like: an empty array of the integer type that stands for the dtype.
         groups: first cell, cells, size, block, first entry in rotation and in offset, and the range of its pieces,
             for each group [n, 8].
-        pieces: start in the group's concatenation, length and address, in order of start within a group [m, 3].
+        pieces: start in the group's concatenation, length, address and start in the tensor, in order of start within
+            a group [m, 4].
         rotation: rotation of every chunk of every group.
         sign: sign of every chunk.
         offset: place in the sign table of every block of every group.
@@ -176,6 +177,31 @@ def fold(like, groups, pieces, rotation, sign, offset, table, zeros, cells) -> N
                     inside[lane] += count
                     address[lane] += count * step[lane] * like.itemsize
                     place[lane] += count * step[lane]
+
+
+@numba.njit(cache=True, nogil=True)
+def sample(like, pieces, every, run, out) -> int:
+    """Copies the sampled values of all tensors of one dtype, one of `every` runs of `run` values of each tensor.
+
+    Args:
+        like: an empty array of the integer type that stands for the dtype.
+        pieces: start in the group's concatenation, length, address and start in the tensor [m, 4].
+        every: one of so many runs is taken.
+        run: length of a run.
+        out: result, float32; long enough.
+
+    Returns:
+        How many values there are.
+    """
+    flip, filled = np.uint32(0), 0
+    for piece in range(len(pieces)):
+        length, start = pieces[piece, 1], pieces[piece, 3]
+        values = pointer(pieces[piece, 2], like)
+        for low in range(start // (run * every) * run * every - start, length, run * every):
+            for at in range(max(low, 0), min(low + run, length)):
+                out[filled] = np.float32(_signed(values[at], np.int8(1), flip))
+                filled += 1
+    return filled
 
 
 def _widened(value):
@@ -295,19 +321,20 @@ def _against(vector, rows, first, count, kept, newest, totals) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def advance(addresses, starts, stops, phases, previous, rows, slot, kept, stride, sums) -> tuple[float, int, bool]:
+def advance(addresses, starts, stops, offsets, previous, rows, slot, kept, every, run, sums) -> tuple[float, int, bool]:
     """Takes an update into the ring and multiplies it with every update there, in one pass over memory.
 
     Args:
         addresses: of each tensor's values, which have the dtype of `previous` [n].
         starts: where each tensor begins in the concatenation [n].
         stops: where each tensor ends [n].
-        phases: the first value of each tensor that is looked at for whether it moved [n].
+        offsets: position of each tensor's first value in the whole tensor, of which it may be a part [n].
         previous: the last snapshot [P]; becomes the current parameters.
         rows: the updates [L, P]; the row at `slot` is written.
         slot: of the new update.
         kept: slots 0..kept - 1 are multiplied, `slot` among them.
-        stride: every so many values of a tensor one is looked at.
+        every: one of so many runs of values is looked at for whether it moved.
+        run: length of such a run.
         sums: result, products of the new update with each slot by tensor [n, kept].
 
     Returns:
@@ -319,16 +346,17 @@ def advance(addresses, starts, stops, phases, previous, rows, slot, kept, stride
     moved, changed = 0, False
     for tensor in range(len(addresses)):
         totals[:] = 0.0
-        start, look = starts[tensor], starts[tensor] + phases[tensor]
+        start = starts[tensor]
         for first in range(start, stops[tensor], most):
             count = min(most, stops[tensor] - first)
             address = addresses[tensor] + (first - start) * previous.itemsize
             _take(address, previous, rows[slot], vector, first, count)
             _against(vector, rows, first, count, kept, slot, totals)
             _plus(norm, _norm(previous, first, count))
-            while look < first + count:
-                moved += vector[look - first] != 0
-                look += stride
+            position = offsets[tensor] + first - start
+            for low in range(position // (run * every) * run * every - position, count, run * every):
+                for at in range(max(low, 0), min(low + run, count)):
+                    moved += vector[at] != 0
             if not changed:
                 for i in range(count):
                     changed |= vector[i] != 0

@@ -79,7 +79,7 @@ def restarted(nothing: Array, norm: float, votes: Array, *, fresh: bool, was_fre
 
 
 def sample_every(held: Held, watched: int | None) -> int:
-    """One of how many coordinates is in the sample that tells how many moved."""
+    """One of how many runs of coordinates is in the sample that tells how many moved."""
     total = sum(shard.numel for shard in held if shard is not None) if watched is None else watched
     return max(1, -(-total // SAMPLE))
 

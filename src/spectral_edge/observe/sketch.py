@@ -69,6 +69,7 @@ class SketchRing:
         shape = (1 + ladder, horizon, plan.cells)
         self._rows = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._cells = torch.zeros(plan.cells, dtype=torch.float64, device=self._device)
+        self._spare = torch.zeros_like(self._cells)
         self._ladder = Ladder(horizon, ladder)
         self._every = sample_every(held, watched)
         self._sampled: Tensor | None = None
@@ -124,12 +125,12 @@ class SketchRing:
         if votes[VOID] or votes[RESTART] or not was_fresh or not np.isfinite(norm):
             self._ladder.clear()
             self._fresh = bool(np.isfinite(norm)) and not votes[VOID]
-            self._cells, self._sampled = cells, sample
+            self._keep(cells, sample)
             return restarted(nothing, norm, votes, fresh=self._fresh, was_fresh=was_fresh)
         moved = bool(counts[0]) or bool(rows[slot].any())
         found: dict[int, Array] = {}
         if moved:
-            self._cells, self._sampled = cells, sample
+            self._keep(cells, sample)
             for climb in self._ladder.climbs():
                 below, level = self._rows[climb.level - 1], self._rows[climb.level]
                 torch.add(below[climb.newest], below[climb.older], out=level[climb.slot])
@@ -141,6 +142,10 @@ class SketchRing:
             self._sampled = sample
         fraction = float(counts[0] / counts[1]) if counts[1] else float("nan")
         return Push(nothing, fraction, norm, finite=True, moved=moved, header=votes, ladder=found)
+
+    def _keep(self, cells: Tensor, sample: Tensor | None) -> None:
+        """Takes these cells as the last snapshot's, and the memory of those before for the next fold."""
+        self._spare, self._cells, self._sampled = self._cells, cells, sample
 
     def _add(self, votes: Array, counts: Array, cells: Tensor) -> tuple[Array, Array, Tensor]:
         """Adds up over the ranks what each of them found."""
@@ -224,22 +229,22 @@ class SketchRing:
             moved: whether a parameter is known to have moved, even if no cell did.
         """
         votes = np.zeros(VOTES) if header is None else header
-        return self._judge(votes, np.array([float(moved), 0.0]), cells, None)
+        return self._judge(votes, np.array([float(moved), 0.0]), cells.clone(), None)
 
     def _read(self, held: Held) -> tuple[Tensor, Tensor]:
-        """Cells and sample of what is held; what is loaded for it is loaded once, one group at a time."""
-        parts: list[Tensor | None] = [None] * len(held)
-        loaded = any(shard is not None and not shard.resident for shard in held)
-        cells = torch.zeros_like(self._cells) if loaded else self._fold.fold(held)
+        """Cells and sample of what is held; what has to be loaded for it is loaded once, one group at a time."""
+        if all(shard is None or shard.resident for shard in held):
+            return self._fold.fold(held, self._spare), self._fold.sample(held, self._every)
+        parts: list[Tensor] = []
+        cells, alone = self._spare, torch.empty_like(self._spare)
         # Groups share no cell, so that group by group gives the same sums as all at once.
-        for members, span in [(g.members, s) for g, s in zip(self.plan.groups, self._spans, strict=True)]:
+        for group, span in zip(self.plan.groups, self._spans, strict=True):
             mine: list[Shard | None] = [None] * len(held)
             with ExitStack() as stack:
-                for member in members:
+                for member in group.members:
                     if (shard := held[member]) is not None:
                         stack.enter_context(shard.held())
-                        mine[member], parts[member] = shard, shard.sample(self._every)
-                if loaded:
-                    cells[span] = self._fold.fold(mine)[span]
-        kept = [part for part in parts if part is not None]
-        return cells, torch.cat(kept) if kept else torch.empty(0, device=self._device)
+                        mine[member] = shard
+                cells[span] = self._fold.fold(mine, alone)[span]
+                parts.append(self._fold.sample(mine, self._every))
+        return cells, torch.cat(parts)

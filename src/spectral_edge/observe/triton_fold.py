@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spectral_edge.observe.fold import Seen, check_device, look
+from spectral_edge.observe.fold import Seen, check_device, look, sample
 from spectral_edge.observe.plan import SketchPlan
 from spectral_edge.observe.shards import Shard
 
@@ -103,24 +103,24 @@ class TritonFold:
                     (tile, low, min(count, low + length), number, at) for at, low in enumerate(range(0, count, length))
                 ]
         self._chunks = np.zeros((chunk, 4), dtype=np.int64)
-        self._chunks[:, 0] = np.concatenate([group.rotation for group in plan.groups])
-        self._chunks[:, 1] = np.concatenate([group.sign for group in plan.groups])
+        self._chunks[:, 0] = plan.rotation
+        self._chunks[:, 1] = plan.sign
         self._programs = self._send(self._work)
         self._groups = self._send(rows)
-        self._offset = self._send(np.concatenate([group.offset for group in plan.groups]))
+        self._offset = self._send(plan.offset)
         self._signs = torch.from_numpy(plan.table).to(device)
         # What no program writes stays zero.
         self._partial = torch.zeros((slices, plan.cells), dtype=torch.float64, device=device)
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[Any, Tensor, Tensor]] = []
 
-    def fold(self, shards: Sequence[Shard | None]) -> Tensor:
+    def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
         shards, seen = look(shards, _KINDS)
         if seen != self._seen:
             check_device(shards, self._device)
             self._tables, self._seen = self._lay_out(seen), seen
-        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device)
+        cells = torch.zeros(self._plan.cells, dtype=torch.float64, device=self._device) if out is None else out.zero_()
         guard = torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
         with guard:
             for dtype, chunks, pieces in self._tables:
@@ -139,6 +139,10 @@ class TritonFold:
                 )
                 cells += self._partial.sum(0)
         return cells
+
+    def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
+        """Sampled values in float32, by which one sees how many of them moved."""
+        return sample(shards, every)
 
     def _lay_out(self, seen: Sequence[Seen | None]) -> list[tuple[Any, Tensor, Tensor]]:
         """Chunks with the pieces that they meet, and the pieces, on the device, for each dtype that occurs."""
