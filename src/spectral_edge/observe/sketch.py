@@ -228,7 +228,7 @@ class SketchRing:
             moved: whether a parameter is known to have moved, even if no cell did.
         """
         votes = np.zeros(VOTES) if header is None else header
-        return self._judge(votes, np.array([float(moved), 0.0]), cells, None)
+        return self._judge(votes, np.array([float(moved), 0.0]), cells.clone(), None)
 
     def _read(self, held: Held) -> tuple[Tensor, Tensor]:
         """Cells and sample of what is held; what has to be loaded is loaded once, one tensor at a time."""
