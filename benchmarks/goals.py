@@ -49,7 +49,8 @@ class Goal:
         if not self.measured:
             return "not measured"
         if self.missed:
-            return "**not met**" if len(self.missed) == len(self.measured) else "**not met** everywhere"
+            some = f" in {len(self.missed)} of {len(self.measured)} cases"
+            return "**not met**" + (some if len(self.missed) < len(self.measured) else "")
         if self.stretch is not None and all(self.keeps(figure, self.stretch) for figure in self.measured.values()):
             return f"met, and so is {figure_of(self.stretch)}{self.unit}"
         return "met"

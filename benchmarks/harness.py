@@ -155,7 +155,7 @@ def sittings(methods: Mapping[str, Method], room: float) -> tuple[list[dict[str,
     """
     groups: list[dict[str, Method]] = []
     skipped: dict[str, str] = {}
-    for name, method in methods.items():
+    for name, method in sorted(methods.items(), key=lambda item: -item[1].needs):
         if method.needs > room:
             skipped[name] = f"needs about {method.needs / 1e9:.1f} GB, {max(room, 0) / 1e9:.1f} GB to spare"
             continue

@@ -34,7 +34,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         cases.append({"size": size, "dtype": dtype, "engine": "exact", "horizon": WINDOW})
         cases.append({"size": size, "dtype": dtype, "engine": "exact", "horizon": 2 * WINDOW})
     found: list[dict[str, Any]] = []
-    for case in cases[:2] if options.quick else cases:
+    for case in cases[:1] if options.quick else cases:
         width = getattr(torch, case["dtype"]).itemsize
         rows = 0 if case["engine"] == "sketch" else case["horizon"] + 1
         needs = SIZES[case["size"]].parameters * width * (1 + rows) + 5e8

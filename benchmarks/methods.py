@@ -66,7 +66,7 @@ def observation(
 
 
 class Snapshots:
-    """The last updates as flat rows, as scripts keep them; the two recomputing baselines share them.
+    """The last updates as flat rows, as scripts keep them.
 
     Args:
         tensors: the parameters.
@@ -156,13 +156,11 @@ def others(tensors: dict[str, Tensor], move: Callable[[], None], *, slow_rounds:
     """
     flat = list(tensors.values())
     size = 4 * sum(tensor.numel() for tensor in flat)
-    kept: list[Snapshots] = []
 
     def rows() -> Snapshots:
-        if not kept:
-            kept.append(Snapshots(flat, WINDOW))
-            kept[0].fill(move)
-        return kept[0]
+        snapshots = Snapshots(flat, WINDOW)
+        snapshots.fill(move)
+        return snapshots
 
     def svd() -> Callable[[], object]:
         snapshots = rows()
@@ -177,7 +175,7 @@ def others(tensors: dict[str, Tensor], move: Callable[[], None], *, slow_rounds:
 
     return {
         SVD: Method((4 * WINDOW + 3) * size, svd, slow_rounds),
-        GRAM: Method(0, gram, slow_rounds),
+        GRAM: Method((2 * WINDOW + 3) * size, gram, slow_rounds),
         HISTOGRAM: Method(0, lambda: histogram(flat)),
         WATCH: Method(2 * size, watched),
     }

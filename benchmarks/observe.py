@@ -65,6 +65,7 @@ def _measure(size: str, dtype: torch.dtype, options: Options) -> dict[str, Any]:
         say(f"observe: {size} {entry['dtype']}, {rounds} rounds, sitting {number} of {len(groups)}: {', '.join(group)}")
         entry["methods"] |= _sit(group, flat, move, rounds, options, first=number == 1)
         release()
+    entry["methods"] = {name: entry["methods"][name] for name in (READ, *methods) if name in entry["methods"]}
     return entry
 
 

@@ -61,9 +61,9 @@ def _intro(records: Records) -> list[str]:
         lines += [
             "",
             *prose(
-                f"Machine: {of('processor')}, {of('cores')} cores, {of('memory_gb')} GB of memory, {of('threads')} thread "
-                f"in use, device {of('device')}; Python {of('python')}, torch {of('torch')}, numpy {of('numpy')}, numba "
-                f"{of('numba')}."
+                f"Machine: {of('processor')}, {of('cores')} cores, {of('memory_gb')} GB of memory, "
+                f"{of('threads')} thread in use, device {of('device')}; Python {of('python')}, torch {of('torch')}, "
+                f"numpy {of('numpy')}, numba {of('numba')}."
             ),
         ]
     if any(record["quick"] for record in records.values()):
