@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,26 @@ def read(tensors: list[Tensor]) -> Callable[[], object]:
 
 
 def observation(
-    tensors: dict[str, Tensor], move: Callable[[], None], *, window: int = WINDOW, **options: Any
+    tensors: dict[str, Tensor],
+    move: Callable[[], None],
+    *,
+    window: int = WINDOW,
+    note: Callable[[Any], None] | None = None,
+    **options: Any,
 ) -> Callable[[], object]:
-    """A whole observation of a monitor whose ring is full: `step()`, and the singular values taken from its reading."""
+    """A whole observation of a monitor whose ring is full: `step()`, and the singular values taken from its reading.
+
+    Args:
+        tensors: the parameters.
+        move: updates them.
+        window: updates in a window.
+        note: receives what the trace says of the engine.
+        **options: of the monitor.
+    """
     monitor = se.Monitor(tensors, window=window, every=1, **options)
+    if note is not None:
+        said = monitor.trace.segments[0].metadata["engine"]
+        note({key: value for key, value in said.items() if isinstance(value, (str, int, type(None)))})
 
     def call() -> None:
         reading = monitor.step()
@@ -131,18 +148,30 @@ def watch(tensors: list[Tensor], gradients: list[Tensor]) -> Callable[[], object
     return call
 
 
-def engines(tensors: dict[str, Tensor], move: Callable[[], None], device: str) -> dict[str, Method]:
-    """Our engines as methods to time."""
+def engines(
+    tensors: dict[str, Tensor], move: Callable[[], None], device: str, described: dict[str, Any]
+) -> dict[str, Method]:
+    """Our engines as methods to time.
+
+    Args:
+        tensors: the parameters.
+        move: updates them.
+        device: where they are.
+        described: receives what the trace says of each engine, its backend for instance, once it is built.
+    """
     count = sum(tensor.numel() for tensor in tensors.values())
     width = next(iter(tensors.values())).element_size()
 
-    def ours(needs: float, **options: Any) -> Method:
-        return Method(needs, lambda: observation(tensors, move, **options))
+    def ours(name: str, needs: float, **options: Any) -> None:
+        note = partial(described.__setitem__, name)
+        found[name] = Method(needs, lambda: observation(tensors, move, note=note, **options))
 
-    found = {sketch_name(backend): ours(1e8, engine="sketch", backend=backend) for backend in sketch_backends(device)}
-    found[EXACT] = ours((WINDOW + 1) * count * width, engine="exact", horizon=WINDOW)
-    found[EXACT_NARROW] = ours((2 * WINDOW + width) * count, engine="exact", horizon=WINDOW, ring_dtype=torch.bfloat16)
-    found[EXACT_LONG] = ours((2 * WINDOW + 1) * count * width, engine="exact")
+    found: dict[str, Method] = {}
+    for backend in sketch_backends(device):
+        ours(sketch_name(backend), 1e8, engine="sketch", backend=backend)
+    ours(EXACT, (WINDOW + 1) * count * width, engine="exact", horizon=WINDOW)
+    ours(EXACT_NARROW, (2 * WINDOW + width) * count, engine="exact", horizon=WINDOW, ring_dtype=torch.bfloat16)
+    ours(EXACT_LONG, (2 * WINDOW + 1) * count * width, engine="exact")
     return found
 
 

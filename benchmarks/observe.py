@@ -37,6 +37,7 @@ def _measure(size: str, dtype: torch.dtype, options: Options) -> dict[str, Any]:
         "parameters": shape.parameters,
         "tensors": len(shape.tensors()),
         "dtype": str(dtype).removeprefix("torch."),
+        "engines": {},
         "methods": {},
         "skipped": {},
     }
@@ -48,7 +49,7 @@ def _measure(size: str, dtype: torch.dtype, options: Options) -> dict[str, Any]:
     flat = list(tensors.values())
     move = Mover(flat, seed=options.seed)
     rounds = options.count(ROUNDS.get(size, 9))
-    methods = engines(tensors, move, options.device)
+    methods = engines(tensors, move, options.device, entry["engines"])
     if dtype == torch.float32:
         slow = others(tensors, move, slow_rounds=min(rounds, SLOW_ROUNDS.get(size, 3)))
         if shape.parameters > SLOW_UP_TO:
