@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import traceback
 from pathlib import Path
 
 import torch
@@ -26,8 +27,8 @@ PARTS = {
 }
 
 
-def main(description: str | None) -> None:
-    """Runs the parts that were asked for, one after the other, and writes the page."""
+def main(description: str | None) -> str | None:
+    """Runs the parts that were asked for, one after the other, and writes the page; says which parts failed."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, page; all by default")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), help="by default each part's own")
@@ -54,13 +55,19 @@ def main(description: str | None) -> None:
         scratch=given.scratch,
         out=out,
     )
+    failed: list[str] = []
     for name in given.parts or PARTS:
         if name in PARTS:
-            harness.record(name, _command(name, given), options, PARTS[name])
+            try:
+                harness.record(name, _command(name, given), options, PARTS[name])
+            except Exception:  # the other parts and the page are worth having all the same
+                traceback.print_exc()
+                failed.append(name)
     path = out / "docs" / "performance.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.page(harness.load(options)), encoding="utf-8")
     harness.say(f"wrote {path.name}")
+    return f"failed: {', '.join(failed)}" if failed else None
 
 
 def _command(name: str, given: argparse.Namespace) -> str:

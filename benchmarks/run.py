@@ -9,10 +9,11 @@ tried on a GPU yet.
 """
 
 import os
+import sys
 
 if __name__ == "__main__":
     for library in ("OMP", "MKL", "OPENBLAS", "NUMBA"):  # before any of them is loaded
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     from command import main
 
-    main(__doc__)
+    sys.exit(main(__doc__))
