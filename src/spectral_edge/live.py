@@ -63,25 +63,29 @@ class LiveWindow:
         self._rows = np.roll(self._rows, -1, axis=-2)
         lags = row.lags[:, : self._size]
         self._rows[0, -1] = group_rows(lags, range(len(lags)))
-        for index, members in enumerate(groups, start=1):
-            self._rows[index, -1] = group_rows(lags, members)
+        if all(len(members) == 1 for members in groups):
+            self._rows[1:, -1] = lags[[members[0] for members in groups]]
+        else:
+            for index, members in enumerate(groups, start=1):
+                self._rows[index, -1] = group_rows(lags, members)
         self._steps = [*self._steps, row.step][-self._options.window :]
 
-    def reading(self, row: UpdateRow, names: Sequence[str], errors: Array) -> EdgeReading:
+    def reading(self, row: UpdateRow, names: Sequence[str], errors: Callable[[], Array]) -> EdgeReading:
         """The reading of the window that ends with `row`, with one for each named group.
 
         Args:
             row: the newest row.
             names: of the groups.
-            errors: relative standard error of a singular value from sketching, of the model and of each group.
+            errors: gives the relative standard error of a singular value from sketching, for each group.
         """
         blocks = grams(self._rows, np.array([self._size - 1]), size=self._size)[:, 0]
         memory = known_memory(self._momentum, np.array(self._steps), every=self.every)
         options = replace(self._options, memory=memory)
         rate = np.full(len(blocks), row.metadata.get("learning_rate", np.nan))
-        whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=errors[:1])
+        error = np.array([row.metadata["sketch_error"]])
+        whole = Windows(blocks[:1], options, learning_rate=rate[:1], sketch_error=error)
         groups = _LazyGroups(
-            names, lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=errors[1:]), row
+            names, lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=errors()), row
         )
         return EdgeReading(row.step, whole, 0, row.metadata, groups, k_star=options.k_star)
 

@@ -364,7 +364,7 @@ class Monitor:
         self._window.add(row, list(recorder.groups.values()))
         if recorder.ring.filled < self._width:
             return None
-        return self._window.reading(row, list(recorder.groups), recorder.sketch_errors(row))
+        return self._window.reading(row, list(recorder.groups), lambda: recorder.sketch_errors(row))
 
     def _limit(self) -> NDArray[np.float64]:
         """Largest squared norm that the first update after a resume can have, of the model and of each group.

@@ -150,10 +150,11 @@ class Recorder:
         return summed.reshape(len(summed), *by_tensor.shape[1:])
 
     def sketch_errors(self, row: UpdateRow) -> Array:
-        """Relative standard error of an isolated singular value of the model and of each named group [1 + groups]."""
+        """Relative standard error of an isolated singular value of each named group [groups]."""
+        if not self.errors.any():
+            return np.zeros(len(self.groups))
         energies = row.lags[:, 0]
-        found = [sketch_error(energies[list(m)], self.errors[list(m)]) for m in self.groups.values()]
-        return np.array([row.metadata["sketch_error"], *found])
+        return np.array([sketch_error(energies[list(m)], self.errors[list(m)]) for m in self.groups.values()])
 
     # observing ---------------------------------------------------------------------------------------------------
 

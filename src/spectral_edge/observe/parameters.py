@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -97,6 +98,7 @@ def as_source(
         ) from error
 
 
+@lru_cache(maxsize=65_536)
 def normalise(name: str) -> str:
     """A parameter's name without the prefixes that data-parallel and compile wrappers add."""
     return _WRAPPERS.sub("", name)

@@ -50,7 +50,7 @@ class GroupPlan:
     size: int
     first: int
     cells: int
-    rotation: NDArray[np.int64]
+    rotation: NDArray[np.int32]
     sign: NDArray[np.int8]
     offset: NDArray[np.int64]
 
@@ -76,11 +76,17 @@ class SketchPlan:
 
     Attributes:
         seed: of rotations and signs.
-        groups: the groups, which share no tensor.
+        groups: the groups, which share no tensor; their arrays are parts of the next three.
+        rotation: rotation of every chunk of every group.
+        sign: sign of every chunk.
+        offset: place in the sign table of every block.
     """
 
     seed: int
     groups: tuple[GroupPlan, ...]
+    rotation: NDArray[np.int32]
+    sign: NDArray[np.int8]
+    offset: NDArray[np.int64]
 
     @classmethod
     def make(
@@ -96,28 +102,27 @@ class SketchPlan:
         """
         totals = [sum(sizes[index] for index in members) for members in groups.values()]
         shares = _shares(totals, cells)
+        blocks = [max(1, BLOCK // width) * width for width in shares]
+        chunks = np.cumsum([0, *(-(-size // width) for size, width in zip(totals, shares, strict=True))])
+        places = np.cumsum([0, *(-(-size // block) for size, block in zip(totals, blocks, strict=True))])
+        # One array for all groups, of which each group has its part: with many chunks a second copy would count.
+        rotation, sign = np.empty(chunks[-1], dtype=np.int32), np.empty(chunks[-1], dtype=np.int8)
+        offset = np.empty(places[-1], dtype=np.int64)
         planned: list[GroupPlan] = []
         first = 0
         for number, ((name, members), size, width) in enumerate(zip(groups.items(), totals, shares, strict=True)):
-            block = max(1, BLOCK // width) * width
-            chunks, blocks = -(-size // width), -(-size // block)
+            of_chunks, of_blocks = slice(*chunks[number : number + 2]), slice(*places[number : number + 2])
+            counts = of_chunks.stop - of_chunks.start, of_blocks.stop - of_blocks.start
+            word = _words(seed, number, max(counts))
+            rotation[of_chunks] = word[0, : counts[0]] % np.uint64(width)
+            sign[of_chunks] = 1 - 2 * (word[1, : counts[0]] >> np.uint64(63)).astype(np.int8)
+            offset[of_blocks] = word[2, : counts[1]] % np.uint64(TABLE)
             ends = np.cumsum([sizes[index] for index in members])
-            word = _words(seed, number, max(chunks, blocks))
-            planned.append(
-                GroupPlan(
-                    name,
-                    tuple(members),
-                    (0, *(int(end) for end in ends[:-1])),
-                    size,
-                    first,
-                    width,
-                    (word[0, :chunks] % np.uint64(width)).astype(np.int64),
-                    (1 - 2 * (word[1, :chunks] >> np.uint64(63)).astype(np.int8)).astype(np.int8),
-                    (word[2, :blocks] % np.uint64(TABLE)).astype(np.int64),
-                )
-            )
+            starts = (0, *(int(end) for end in ends[:-1]))
+            part = rotation[of_chunks], sign[of_chunks], offset[of_blocks]
+            planned.append(GroupPlan(name, tuple(members), starts, size, first, width, *part))
             first += width
-        return cls(seed, tuple(planned))
+        return cls(seed, tuple(planned), rotation, sign, offset)
 
     @property
     def cells(self) -> int:

@@ -79,7 +79,7 @@ def restarted(nothing: Array, norm: float, votes: Array, *, fresh: bool, was_fre
 
 
 def sample_every(held: Held, watched: int | None) -> int:
-    """One of how many coordinates is in the sample that tells how many moved."""
+    """One of how many runs of coordinates is in the sample that tells how many moved."""
     total = sum(shard.numel for shard in held if shard is not None) if watched is None else watched
     return max(1, -(-total // SAMPLE))
 
@@ -155,18 +155,17 @@ class ExactRing:
             shards = _of(held, bank.members)
             if only_baseline:
                 bank.rebase(shards)
+                norm += bank.norm_square()
             else:
                 # The slot that is written held d_{t-L}, which no lag needs any more, so a rejected row loses nothing.
-                lags[0, bank.members, :kept] = bank.advance(slot, kept, shards)[:, order]
+                taken = bank.advance(slot, kept, shards)
+                lags[0, bank.members, :kept] = taken.products[:, order]
+                norm, changed = norm + taken.norm_square, changed + taken.changed
+                moved, seen = moved + taken.moved, seen + bank.sampled
                 for climb in self._ladder.climbs():
                     products = bank.climb(climb.level, climb.slot, climb.kept, climb.newest, climb.older)
                     places = self._ladder.cursors[climb.level].order(ahead=True)
                     lags[climb.level, bank.members, : climb.kept] = products[:, places]
-                # Squares can underflow where values do not.
-                changed += bool((lags[0, bank.members, 0] > 0).any()) or bank.changed(slot)
-                counts = bank.moved(slot)
-                moved, seen = moved + counts[0], seen + counts[1]
-            norm += bank.norm_square()
         scalars = np.array([norm, changed, moved, seen])
         added = self._ranks.sum(np.concatenate([votes, scalars, lags.ravel()]))
         votes, scalars, lags = np.split(added, [len(votes), len(votes) + len(scalars)])

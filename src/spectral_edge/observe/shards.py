@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spectral_edge.errors import InputError
+
+RUN = 16
+"""Neighbouring values that are sampled together: they share a line of the processor's cache."""
 
 Block = tuple[tuple[int, ...], tuple[int, ...]]
 """Where a block of a tensor starts along each dimension, and how long it is there."""
@@ -69,6 +74,20 @@ class Shard:
         """The values held, flat."""
         return self._flat if self._flat is not None else self._load().detach().reshape(-1)
 
+    def sample(self, every: int) -> Tensor:
+        """A copy of the sampled values, in float32."""
+        places = sample_places(self.start, self.length, every).to(self.device)
+        return self.values.index_select(0, places).float()
+
+    @property
+    def resident(self) -> bool:
+        """Whether the values lie in memory as they are, so that asking for them again costs nothing."""
+        return self._flat is not None
+
+    def loaded(self) -> "Shard":
+        """The same with its values in memory."""
+        return Shard(self.values, self.shape, self.start)
+
     @property
     def numel(self) -> int:
         """Number of elements of the whole tensor."""
@@ -86,6 +105,15 @@ class Shard:
         if self._flat is not None:
             return Shard(self._flat[first : first + length], self.shape, start)
         return Shard(lambda: self.values[first : first + length], self.shape, start, dtype=self.dtype, length=length)
+
+
+@lru_cache(maxsize=4096)
+def sample_places(start: int, length: int, every: int) -> Tensor:
+    """Which values of a run that starts at `start` of its tensor are sampled: one of `every` runs of `RUN` values."""
+    first = start // (RUN * every) * RUN * every
+    runs = np.arange(first, start + length, RUN * every)
+    places = (runs[:, None] + np.arange(RUN)).ravel() - start
+    return torch.from_numpy(places[(places >= 0) & (places < length)])
 
 
 def as_shard(name: str, held: Any) -> Shard:

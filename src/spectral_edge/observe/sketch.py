@@ -67,6 +67,7 @@ class SketchRing:
         shape = (1 + ladder, horizon, plan.cells)
         self._rows = torch.zeros(shape, dtype=torch.float64, device=self._device)
         self._cells = torch.zeros(plan.cells, dtype=torch.float64, device=self._device)
+        self._spare = torch.zeros_like(self._cells)
         self._ladder = Ladder(horizon, ladder)
         self._every = sample_every(held, watched)
         self._sampled: Tensor | None = None
@@ -105,8 +106,8 @@ class SketchRing:
         if held is None:
             cells = torch.zeros_like(self._cells)
         else:
-            cells = self._fold.fold(held)
-            sample = self._take_sample(held)
+            cells = self._fold.fold(held, self._spare)
+            sample = self._fold.sample(held, self._every)
             if self._sampled is not None:
                 counts = np.array([float((sample != self._sampled).sum()), len(sample)])
         votes, counts, cells = self._add(votes, counts, cells)
@@ -123,12 +124,12 @@ class SketchRing:
         if votes[VOID] or votes[RESTART] or not was_fresh or not np.isfinite(norm):
             self._ladder.clear()
             self._fresh = bool(np.isfinite(norm)) and not votes[VOID]
-            self._cells, self._sampled = cells, sample
+            self._keep(cells, sample)
             return restarted(nothing, norm, votes, fresh=self._fresh, was_fresh=was_fresh)
         moved = bool(counts[0]) or bool(rows[slot].any())
         found: dict[int, Array] = {}
         if moved:
-            self._cells, self._sampled = cells, sample
+            self._keep(cells, sample)
             for climb in self._ladder.climbs():
                 below, level = self._rows[climb.level - 1], self._rows[climb.level]
                 torch.add(below[climb.newest], below[climb.older], out=level[climb.slot])
@@ -138,6 +139,10 @@ class SketchRing:
             nothing = self._against(rows[slot], base.order())
         fraction = float(counts[0] / counts[1]) if counts[1] else float("nan")
         return Push(nothing, fraction, norm, finite=True, moved=moved, header=votes, ladder=found)
+
+    def _keep(self, cells: Tensor, sample: Tensor | None) -> None:
+        """Takes these cells as the last snapshot's, and the memory of those before for the next fold."""
+        self._spare, self._cells, self._sampled = self._cells, cells, sample
 
     def _add(self, votes: Array, counts: Array, cells: Tensor) -> tuple[Array, Array, Tensor]:
         """Adds up over the ranks what each of them found."""
@@ -211,7 +216,3 @@ class SketchRing:
             products = torch.stack([torch.mv(rows[:, span], vector[span]) for span in self._spans])
             found[:, : len(order)] = products.cpu().numpy()[:, order]
         return found
-
-    def _take_sample(self, held: Held) -> Tensor:
-        parts = [shard.values[-shard.start % self._every :: self._every].float() for shard in held if shard is not None]
-        return torch.cat(parts) if parts else torch.empty(0, device=self._device)
