@@ -13,6 +13,8 @@ ROUNDS = {"0.4M": 31, "5M": 15, "50M": 9, "124M": 7, "1B": 5}
 SLOW_ROUNDS = {"0.4M": 9, "5M": 5}
 SLOW_UP_TO = 60_000_000
 """Parameters up to which what is stacked is decomposed: beyond, it takes minutes and over 20 GB."""
+OTHERS_UP_TO = 500_000_000
+"""Parameters up to which anything but our engines is run: histograms grow as the parameters do."""
 
 
 def run(options: Options) -> list[dict[str, Any]]:
@@ -53,9 +55,10 @@ def _measure(size: str, dtype: torch.dtype, options: Options) -> dict[str, Any]:
     if dtype == torch.float32:
         slow = others(tensors, move, slow_rounds=min(rounds, SLOW_ROUNDS.get(size, 3)))
         if shape.parameters > SLOW_UP_TO:
-            for name in (SVD, GRAM):
+            beyond = [SVD, GRAM] if shape.parameters <= OTHERS_UP_TO else list(slow)
+            for name in beyond:
                 del slow[name]
-                entry["skipped"][name] = f"not run beyond {SLOW_UP_TO / 1e6:.0f} million parameters"
+            entry["skipped"][" and ".join(beyond)] = "takes too long"
         methods |= slow
     else:
         for name in (EXACT, EXACT_LONG, EXACT_NARROW):
