@@ -5,13 +5,14 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 OUT    ?= runs/demo
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all lint docs bench clean
 
 help:
 	@echo "make demo      train a transformer that groks and its control, watched live; write a report"
 	@echo "make test      run the tests"
 	@echo "make test-all  run the long tests too"
 	@echo "make lint      ruff and pyright"
+	@echo "make bench     measure time, memory and accuracy; write docs/performance.md (about an hour)"
 	@echo "make docs      build the documentation into site/"
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +38,9 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
