@@ -102,17 +102,9 @@ def fork(**options) -> int:
 
 
 def main() -> None:
-    # What every life needs is loaded once: the optimizer's lazy imports, the null band of this window, and the kernels.
-    model, optimizer = build()
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    monitor = se.Monitor(model, optimizer, window=WINDOW, every=1)
-    for _ in range(2):
-        optimizer.step()
-        monitor.step()
-        monitor.probe(theta="parameters")
     folder, steps, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(0)
+    life(folder=folder, steps=2 * CHECKPOINT, out="warm")  # what every life needs is loaded once, kernels among it
     assert os.waitpid(fork(folder=folder, steps=steps, out="whole"), 0)[1] == 0
     killed = torn = 0
     while killed + torn < kills:
