@@ -114,9 +114,15 @@ class SketchPlan:
             of_chunks, of_blocks = slice(*chunks[number : number + 2]), slice(*places[number : number + 2])
             counts = of_chunks.stop - of_chunks.start, of_blocks.stop - of_blocks.start
             word = _words(seed, number, max(counts))
-            rotation[of_chunks] = word[0, : counts[0]] % np.uint64(width)
-            sign[of_chunks] = 1 - 2 * (word[1, : counts[0]] >> np.uint64(63)).astype(np.int8)
-            offset[of_blocks] = word[2, : counts[1]] % np.uint64(TABLE)
+            sign[of_chunks] = 1 - 2 * (word[0, : counts[0]] >> np.uint64(63)).astype(np.int8)
+            offset[of_blocks] = word[1, : counts[1]] % np.uint64(TABLE)
+            # Two chunks whose places in the sign table differ as their rotations do would meet with equal signs in
+            # every cell, and what repeats from chunk to chunk would add up. So the difference of the two is drawn
+            # without replacement, which leaves each rotation uniform.
+            distinct = _residues(seed, number, width, counts[0])
+            rotation[of_chunks] = (
+                np.repeat(offset[of_blocks], blocks[number] // width)[: counts[0]] - distinct
+            ) % width
             ends = np.cumsum([sizes[index] for index in members])
             starts = (0, *(int(end) for end in ends[:-1]))
             part = rotation[of_chunks], sign[of_chunks], offset[of_blocks]
@@ -159,6 +165,13 @@ def _shares(totals: Sequence[int], cells: int) -> list[int]:
 
 
 def _words(seed: int, group: int, count: int) -> NDArray[np.uint64]:
-    """Three random 64-bit words for each of `count` positions of a group [3, count], by counter."""
+    """Two random 64-bit words for each of `count` positions of a group [2, count], by counter."""
     generator = np.random.Generator(np.random.Philox(key=(seed << 20) + group + 1))
-    return generator.integers(0, 2**64, size=(count, 3), dtype=np.uint64, endpoint=False).T
+    return generator.integers(0, 2**64, size=(count, 2), dtype=np.uint64, endpoint=False).T
+
+
+def _residues(seed: int, group: int, width: int, count: int) -> NDArray[np.int64]:
+    """Random numbers below `width`, one for each of `count` chunks; all different as long as there are enough."""
+    generator = np.random.Generator(np.random.Philox(key=(1 << 120) + (seed << 20) + group + 1))
+    rounds = [generator.permutation(width) for _ in range(-(-count // width))]
+    return np.concatenate(rounds)[:count]
