@@ -95,10 +95,14 @@ class LiveWindow:
 
     def load_state_dict(self, state: Mapping[str, Any], *, same_groups: bool) -> None:
         """The inverse of `state_dict`; rows of other groups than now are dropped and fill again."""
-        self._rows = state["rows"].numpy().copy()
+        saved = state["rows"].numpy()
         if not same_groups:
-            self._rows = self._rows[:1]
-        self._steps = list(state["steps"])
+            saved = saved[:1]
+        # A window of another width remembers more rows or fewer than were saved.
+        common = min(self._size, saved.shape[-1])
+        self._rows = np.full((len(saved), self._size, self._size), np.nan)
+        self._rows[:, -common:, :common] = saved[:, -common:, :common]
+        self._steps = list(state["steps"])[-self._options.window :]
 
 
 class _LazyGroups(Mapping[str, EdgeReading]):

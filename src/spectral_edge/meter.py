@@ -64,38 +64,42 @@ class Budget:
 
     Attributes:
         meter: measures this process.
-        overhead: the share to be judged: on several ranks the first one's, so that all come to the same decision.
+        stretches: whether it observes less often where it exceeds the budget.
 
     Raises:
         InputError: if the share is none, or there is no such action.
     """
 
     def __init__(self, share: float | None, action: str) -> None:
-        if share is not None and not 0 < share < 1:
+        if share is not None and (not isinstance(share, (int, float)) or not 0 < share < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError("budget", expected="a share between 0 and 1", found=repr(share), remedy="0.01 is 1 %")
         if action not in ACTIONS:
             raise InputError("budget_action", expected=" | ".join(ACTIONS), found=repr(action), remedy="use warn")
         self._share = share
         self.stretches = action == "stretch"
         self.meter = Meter()
-        self.overhead = 0.0
         self._judged = 0
         self._said = False
 
-    def exceeded(self) -> str | None:
-        """What to say where the budget is exceeded: once, or before each stretch."""
-        if self._share is None or self.overhead <= self._share or (self._said and not self.stretches):
-            return None
+    def wish(self) -> int:
+        """What should be done: 0 nothing, 1 warn, else to observe so many times less often."""
+        share = self.meter.share
+        if self._share is None or share is None or share <= self._share or (self._said and not self.stretches):
+            return 0
         if self.meter.observations < self._judged + LATER:
-            return None
-        self._judged, self._said = self.meter.observations, True
-        return f"observation takes {self.overhead:.2%} of the time, more than its budget of {self._share:.2%}"
-
-    def factor(self) -> int | None:
-        """How many times less often to observe from here on; None where that is not wanted."""
-        if not self.stretches or self._share is None:
-            return None
-        self.meter.restart()
-        self._judged = 0
-        share = min(self.overhead, 0.999)
+            return 0
+        if not self.stretches:
+            return 1
+        share = min(share, 0.999)
         return max(2, math.ceil(share / (1 - share) * (1 - self._share) / self._share))
+
+    def granted(self) -> str:
+        """Notes that a wish is being fulfilled; what to say of it."""
+        text = (
+            f"observation takes {self.meter.share or 0:.2%} of the time, more than its budget of {self._share or 0:.2%}"
+        )
+        self._judged, self._said = self.meter.observations, True
+        if self.stretches:
+            self.meter.restart()
+            self._judged = 0
+        return text

@@ -26,9 +26,7 @@ from spectral_edge.observe import (
     as_source,
     join,
 )
-from spectral_edge.options import RecorderOptions, run_metadata
-from spectral_edge.probing import ProbeDesk, Vector
-from spectral_edge.recording import Recorder
+from spectral_edge.recording import ProbeDesk, Recorder, RecorderOptions, Vector, named_groups, run_metadata
 from spectral_edge.records import EdgeReading
 
 RESUMED_BEYOND = 20.0
@@ -188,23 +186,36 @@ class Monitor:
             A reading on observation steps with a full window, else None.
         """
         label = self._step + 1 if step is None else int(step)
-        self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
         if self._calls and label == self._step:
+            self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
             return None  # the same step again, as in gradient accumulation
         if self._calls and label < self._step:
             self._recorder.chronicle.branch()  # the run went back without telling the monitor
             self._restart = Outcome.REWOUND
         self._calls += 1
         self._step = label
-        if self._resumed and (lost := self._optimizer.lost()):
-            self._recorder.chronicle.note(label, Outcome.NOT_RESTORED, lost, aloud=True)
-        if not self._schedule.due(self._calls if self._schedule.interval else label):
+        due = self._schedule.due(self._calls if self._schedule.interval else label)
+        metadata: dict[str, float] = {}
+        stepped, problem = None, None
+        try:
+            self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
+            if self._resumed and (lost := self._optimizer.lost()):
+                self._recorder.chronicle.note(label, Outcome.NOT_RESTORED, lost, aloud=True)
+            if due:
+                given = {"loss": loss, "tokens": tokens, "data_position": data_position}
+                metadata, stepped = self._optimizer.collect(label, given)
+        except Exception as error:  # the other ranks wait at an observation: they have to be told
+            if not due:
+                raise
+            problem = error
+        if not due:
             return None
         self._budget.meter.enter()
-        reading = self._observe({"loss": loss, "tokens": tokens, "data_position": data_position})
-        self._budget.meter.leave(observed=True)
-        self._keep_budget()
-        return reading
+        try:
+            return self._observe(metadata, stepped, problem)
+        finally:
+            self._budget.meter.leave(observed=True)
+            self._keep_budget(self._recorder.wish)
 
     @never_raises
     def clip_grad_norm_(self, max_norm: float) -> Tensor | None:
@@ -303,25 +314,39 @@ class Monitor:
         Raises:
             InputError: if the state belongs to other parameters or another horizon, or a rank's part is missing.
         """
-        states = [state] if isinstance(state, Mapping) else list(state or ())
-        odd = [s for s in states if not isinstance(s, Mapping) or "recorder" not in s or s.get("version") != 2]  # pyright: ignore[reportUnnecessaryIsInstance]
+        outcome, error = Outcome.RESUMED, None
+        try:
+            outcome = self._load(state)
+        except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+            error = problem if isinstance(problem, InputError) else _foreign(f"a damaged one ({problem!r})")
+        told = self._recorder.ranks.gather((outcome, error))  # the other ranks wait: they have to be told
+        for rank, (_, theirs) in enumerate(told):
+            if theirs is not None:
+                self._recorder.ring.forget()
+                self._window.clear()
+                raise error or InputError(
+                    f"rank {rank}, {theirs.subject}",
+                    expected=theirs.expected,
+                    found=theirs.found,
+                    remedy=theirs.remedy,
+                )
+        return told[0][0]
+
+    def _load(self, state: Any) -> Outcome:
+        states: list[Any] = [state] if isinstance(state, Mapping) else list(state or ())
+        odd = [one for one in states if not isinstance(one, Mapping) or "recorder" not in one or one["version"] != 2]
         if odd or not states:
-            found = f"entries {list(odd[0])[:3]}" if odd and isinstance(odd[0], Mapping) else "something else"  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InputError(
-                "monitor state",
-                expected="what Monitor.state_dict() of this version returned, or a list of these",
-                found=found,
-                remedy="pass the monitor's part of the checkpoint",
-            )
+            raise _foreign(f"entries {list(odd[0])[:3]}" if odd and isinstance(odd[0], Mapping) else "something else")
         first, recorder = states[0], self._recorder
         if first["every"] is not None and first["every"] != self._schedule.interval and self._budget.stretches:
             self._observe_every(first["every"])
         outcome = recorder.load_state_dict([one["recorder"] for one in states], first["step"])
         self._calls, self._step, self._observed = first["calls"], first["step"], first["observed"]
         self._optimizer.load_state_dict(first["optimizer"])
-        groups = {name: list(members) for name, members in recorder.inventory.groups.items()}
-        self._window.load_state_dict(first["window"], same_groups=groups == first["recorder"]["groups"])
-        self._probes.load_state_dict(first["pending"])
+        same_groups = first["recorder"]["groups"] == named_groups(recorder.inventory)
+        self._window.load_state_dict(first["window"], same_groups=same_groups)
+        # Of several ranks' states none holds all of a probe that waits for the next update.
+        self._probes.load_state_dict(first["pending"] if isinstance(state, Mapping) else {})
         self._restart, self._resumed, self.failed = None, True, False
         return outcome
 
@@ -337,8 +362,9 @@ class Monitor:
 
     # inside ---------------------------------------------------------------------------------------------------------
 
-    def _observe(self, given: Mapping[str, float | Tensor | None]) -> EdgeReading | None:
-        metadata, stepped = self._optimizer.collect(self._step, given)
+    def _observe(
+        self, metadata: Mapping[str, float], stepped: bool | None, problem: Exception | None
+    ) -> EdgeReading | None:
         recorder, why = self._recorder, self._restart or (Outcome.FAILED if self.failed else None)
         # Should this observation fail, the next one finds these set and starts anew.
         resumed, self._resumed, self._restart, self.failed = self._resumed, False, None, False
@@ -349,9 +375,9 @@ class Monitor:
             stepped=stepped,
             restart=(why, why.sentence) if why is not None else None,
             limit=self._limit() if resumed else None,
-            overhead=self.overhead or 0.0,
+            wish=self._budget.wish(),
+            problem=problem,
         )
-        self._budget.overhead = observation.overhead
         if observation.outcome not in (Outcome.OK, Outcome.SKIPPED, Outcome.ROUNDED_AWAY):
             self._probes.clear()
             self._window.clear()
@@ -374,22 +400,32 @@ class Monitor:
         squares = self._window.largest_squares()
         return np.where(squares > 0, np.maximum(RESUMED_BEYOND**2 * squares, squares[0]), 0.0)
 
-    def _keep_budget(self) -> None:
-        """Warns when observation takes more than its budget, and observes less often if it was told to."""
-        message = self._budget.exceeded()
-        if message is None:
+    def _keep_budget(self, wish: int) -> None:
+        """Says that observation takes more than its budget, and observes less often if the first rank wants that."""
+        if not wish:
             return
-        every, factor = self._schedule.interval, self._budget.factor()
-        if every is None or factor is None:
-            warn(f"step {self._step}: {message}")
+        message, every = self._budget.granted(), self._schedule.interval
+        if every is None or wish == 1:
+            if not self._recorder.chronicle.silent:
+                warn(f"step {self._step}: {message}")
             return
-        self._observe_every(every * factor)
-        message = f"{message}; {Outcome.STRETCHED.sentence} (every {every * factor} steps)"
-        metadata = {"monitor": {**self._described, "every": every * factor}}
-        self._recorder.reopen(self._step, Outcome.STRETCHED, message, metadata)
+        self._observe_every(every * wish)
+        message = f"{message}; {Outcome.STRETCHED.sentence} (every {every * wish} steps)"
+        self._recorder.reopen(self._step, Outcome.STRETCHED, message)
         self._probes.clear()
         self._window.clear()
 
     def _observe_every(self, every: int) -> None:
         self._schedule = Schedule(every)
         self._window.every = every
+        self._described["every"] = every
+        self._recorder.describe({"monitor": self._described})
+
+
+def _foreign(found: str) -> InputError:
+    return InputError(
+        "monitor state",
+        expected="what Monitor.state_dict() of this version returned, or a list of these",
+        found=found,
+        remedy="pass the monitor's part of the checkpoint",
+    )

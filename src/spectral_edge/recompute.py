@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from spectral_edge.analysis import Trace
-from spectral_edge.chronicle import Chronicle, Contents
 from spectral_edge.errors import InputError
 from spectral_edge.measure import sketch_error
 from spectral_edge.observe import RESTART, VOTES, Push, SketchPlan, SketchRing
 from spectral_edge.quantities import ROW_METADATA
+from spectral_edge.recording import Chronicle, Contents
 from spectral_edge.records import UpdateRow
 from spectral_edge.trace import Segment, notes, read_folder
 

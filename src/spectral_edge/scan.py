@@ -20,8 +20,8 @@ from spectral_edge.observe import (
     Steps,
     snapshots,
 )
-from spectral_edge.options import RecorderOptions, run_metadata
 from spectral_edge.recompute import recompute
+from spectral_edge.recording import RecorderOptions, run_metadata
 from spectral_edge.scanning import Walk, find_resume, is_complete
 from spectral_edge.trace import read_folder
 

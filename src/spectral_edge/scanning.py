@@ -12,9 +12,8 @@ import torch
 
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.observe import NamedSource, SketchRing, Snapshot, UnreadableError, normalise
-from spectral_edge.options import RecorderOptions
 from spectral_edge.recompute import Kept, feed, kept
-from spectral_edge.recording import Recorder
+from spectral_edge.recording import Recorder, RecorderOptions
 from spectral_edge.trace import Segment, notes, read_folder, write_json
 
 HOLE = 1.5

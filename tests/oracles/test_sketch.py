@@ -222,7 +222,7 @@ def test_resume_of_a_sketch_is_bit_identical(tmp_path):
         nn.functional.cross_entropy(model(x), x[:, :5].argmax(1)).backward()
         optimizer.step()
         np.testing.assert_array_equal(resumed.step().sigma, truth[step].sigma)
-    with pytest.raises(se.InputError, match="sketches of shape"):
+    with pytest.raises(se.InputError, match="sketch engine's"):
         se.Monitor(twin, window=6, engine="sketch", cells=512).load_state_dict(monitor.state_dict())
     with pytest.raises(se.InputError):
         se.Monitor(twin, window=6, engine="exact").load_state_dict(monitor.state_dict())

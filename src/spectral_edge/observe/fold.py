@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.observe.plan import GroupPlan, SketchPlan
-from spectral_edge.observe.shards import RUN, Shard
+from spectral_edge.observe.shards import RUN, Shard, sample_places
 
 BACKENDS = ("auto", "torch", "numba", "triton")
 
@@ -158,6 +158,8 @@ class NumbaFold:
         self._zeros = np.zeros(64)
         self._seen: list[Seen | None] = []
         self._tables: list[tuple[NDArray[Any], Array, Array]] = []
+        self._sampled_from: tuple[list[Seen | None], int] = ([], 0)
+        self._sampling: tuple[list[tuple[NDArray[Any], Array]], int] = ([], 0)
 
     def fold(self, shards: Sequence[Shard | None], out: Tensor | None = None) -> Tensor:
         """Cells of one shard for each tensor."""
@@ -171,14 +173,30 @@ class NumbaFold:
         return found
 
     def sample(self, shards: Sequence[Shard | None], every: int) -> Tensor:
-        """Sampled values in float32; of what `fold` has just read."""
-        if not all(shard is None or shard.resident for shard in shards) or not self._tables:
+        """Sampled values in float32, in the order of the tensors."""
+        if not all(shard is None or (shard.resident and shard.dtype in _STANDS_FOR) for shard in shards):
             return sample(shards, every)
-        room = sum(length + 2 * RUN * every for _, _, pieces in self._tables for length in pieces[:, 1].tolist())
-        out, filled = np.empty(room // every + RUN, dtype=np.float32), 0
-        for like, _, pieces in self._tables:
-            filled += self._sample(like, pieces, every, RUN, out[filled:])
-        return torch.from_numpy(out[:filled])
+        _, seen = look(shards, _STANDS_FOR)
+        if (seen, every) != self._sampled_from:
+            self._sampling, self._sampled_from = self._lay_out_sample(shards, every), (seen, every)
+        tables, total = self._sampling
+        out = np.empty(total, dtype=np.float32)
+        for like, pieces in tables:
+            self._sample(like, pieces, every, RUN, out)
+        return torch.from_numpy(out)
+
+    def _lay_out_sample(
+        self, shards: Sequence[Shard | None], every: int
+    ) -> tuple[list[tuple[NDArray[Any], Array]], int]:
+        """The sampling kernel's table for each dtype, and how many values there are."""
+        rows: dict[torch.dtype, list[tuple[int, ...]]] = {}
+        total = 0
+        for shard in shards:
+            if shard is not None and shard.length:
+                row = (shard.length, shard.values.data_ptr(), shard.start, total)
+                rows.setdefault(shard.dtype, []).append(row)
+                total += len(sample_places(shard.start, shard.length, every))
+        return [(np.empty(0, _STANDS_FOR[dtype]), np.array(some)) for dtype, some in rows.items()], total
 
     def _run(self, tables: Sequence[tuple[NDArray[Any], Array, Array]], cells: NDArray[np.float64]) -> None:
         for like, groups, pieces in tables:
@@ -206,11 +224,11 @@ class NumbaFold:
                 for member, start in zip(group.members, group.starts, strict=True):
                     entry = seen[member]
                     if entry is not None and entry[2] == dtype and entry[1]:
-                        pieces.append((start + entry[3], entry[1], entry[0], entry[3]))
+                        pieces.append((start + entry[3], entry[1], entry[0]))
                 groups.append((group.first, group.cells, group.size, group.block, chunk, block, first, len(pieces)))
                 chunk, block = chunk + len(group.rotation), block + len(group.offset)
             like = np.empty(0, _STANDS_FOR[dtype])
-            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 4)))
+            tables.append((like, np.array(groups), np.array(pieces, dtype=np.int64).reshape(-1, 3)))
         return tables
 
 
@@ -269,7 +287,7 @@ def numba_available() -> bool:
 
 
 @cache
-def compiled_fold() -> tuple[Callable[..., None], Callable[..., int]]:
+def compiled_fold() -> tuple[Callable[..., None], Callable[..., None]]:
     """The compiled kernels of folding and sampling; compiled once and kept on disk by numba.
 
     Raises:

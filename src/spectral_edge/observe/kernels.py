@@ -125,8 +125,7 @@ def fold(like, groups, pieces, rotation, sign, offset, table, zeros, cells) -> N
         like: an empty array of the integer type that stands for the dtype.
         groups: first cell, cells, size, block, first entry in rotation and in offset, and the range of its pieces,
             for each group [n, 8].
-        pieces: start in the group's concatenation, length, address and start in the tensor, in order of start within
-            a group [m, 4].
+        pieces: start in the group's concatenation, length and address, in order of start within a group [m, 3].
         rotation: rotation of every chunk of every group.
         sign: sign of every chunk.
         offset: place in the sign table of every block of every group.
@@ -180,28 +179,24 @@ def fold(like, groups, pieces, rotation, sign, offset, table, zeros, cells) -> N
 
 
 @numba.njit(cache=True, nogil=True)
-def sample(like, pieces, every, run, out) -> int:
+def sample(like, pieces, every, run, out) -> None:
     """Copies the sampled values of all tensors of one dtype, one of `every` runs of `run` values of each tensor.
 
     Args:
         like: an empty array of the integer type that stands for the dtype.
-        pieces: start in the group's concatenation, length, address and start in the tensor [m, 4].
+        pieces: length, address, start in the tensor, and place of the first sampled value in the result [m, 4].
         every: one of so many runs is taken.
         run: length of a run.
-        out: result, float32; long enough.
-
-    Returns:
-        How many values there are.
+        out: result, float32.
     """
-    flip, filled = np.uint32(0), 0
+    flip = np.uint32(0)
     for piece in range(len(pieces)):
-        length, start = pieces[piece, 1], pieces[piece, 3]
-        values = pointer(pieces[piece, 2], like)
+        length, start, filled = pieces[piece, 0], pieces[piece, 2], pieces[piece, 3]
+        values = pointer(pieces[piece, 1], like)
         for low in range(start // (run * every) * run * every - start, length, run * every):
             for at in range(max(low, 0), min(low + run, length)):
                 out[filled] = np.float32(_signed(values[at], np.int8(1), flip))
                 filled += 1
-    return filled
 
 
 def _widened(value):

@@ -94,13 +94,20 @@ class Layout:
     largest: int
 
     @classmethod
-    def agree(cls, selected: Selected, ranks: Ranks = ALONE) -> "Layout":
+    def agree(cls, selected: Selected, ranks: Ranks = ALONE, terms: Mapping[str, str] | None = None) -> "Layout":
         """Exchanges what every rank holds; to be called by all of them.
+
+        Args:
+            selected: what is watched here.
+            ranks: the processes.
+            terms: options that must be the same on all of them.
 
         Raises:
             InputError: if ranks contradict each other, values are missing, or nothing is watched.
         """
-        found: list[Selected] = ranks.gather(replace(selected, shards=()))
+        told: list[tuple[Selected, Mapping[str, str]]] = ranks.gather((replace(selected, shards=()), terms or {}))
+        _same_terms([theirs for _, theirs in told])
+        found = [one for one, _ in told]
         for rank, one in enumerate(found):
             if one.problem is not None and (one.fatal or not any(other.held for other in found)):
                 raise one.problem if rank == ranks.rank else _elsewhere(rank, one.problem)
@@ -143,6 +150,18 @@ class Layout:
             shard = held[place.index] if place is not None and place.length else None
             found.append(None if shard is None or place is None else shard.cut(place.first, place.length, place.start))
         return found
+
+
+def _same_terms(told: Sequence[Mapping[str, str]]) -> None:
+    for rank, terms in enumerate(told):
+        odd = [name for name in {**told[0], **terms} if told[0].get(name) != terms.get(name)]
+        if odd:
+            raise InputError(
+                f"{odd[0]} on rank {rank}",
+                expected=f"{told[0].get(odd[0])} as on rank 0",
+                found=str(terms.get(odd[0])),
+                remedy="construct the same monitors in the same order on every rank",
+            )
 
 
 def _merge(found: Sequence[Selected]) -> tuple[list[TensorInfo], list[list[tuple[int, int, Held]]]]:

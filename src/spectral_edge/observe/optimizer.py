@@ -101,7 +101,7 @@ class OptimizerWatch:
         if saved is None:
             return None
         clock, before = self._steps_taken(), saved["clock"]
-        if clock is not None and before is not None and clock <= before:
+        if clock is not None and before is not None and clock < before:
             return (
                 f"the optimizer counts {clock:.0f} steps where the checkpoint counted {before:.0f}: its state was not "
                 "restored"

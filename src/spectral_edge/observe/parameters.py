@@ -52,9 +52,11 @@ class ModuleSource:
 
     def named_tensors(self) -> Iterable[tuple[str, Tensor]]:
         """Every parameter that requires a gradient, under the first of its names."""
-        for name, parameter in self.module.named_parameters(remove_duplicate=True):
-            if parameter.requires_grad:
-                yield normalise(name), parameter
+        named = [(name, p) for name, p in self.module.named_parameters(remove_duplicate=True) if p.requires_grad]
+        plain = [normalise(name) for name, _ in named]
+        if len(set(plain)) < len(plain):  # a wrapper with parameters of its own, of the same names
+            return named
+        return list(zip(plain, [p for _, p in named], strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,10 @@ def matcher(selector: Selector) -> Callable[[str, Any], bool]:
     """A selector as a predicate."""
     if callable(selector):
         return selector
+    if not isinstance(selector, Sequence) or not all(isinstance(one, str) for one in selector):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "selector", expected="a glob, several, or a predicate", found=repr(selector), remedy='for instance "*mlp*"'
+        )
     if selector == "attention":
         return is_attention
     patterns = [selector] if isinstance(selector, str) else list(selector)
@@ -155,7 +161,7 @@ class Selection:
         self.select = select
         self.groups = groups
         self._named: list[tuple[str, Any]] = []
-        self._pointers: list[int] = []
+        self._places: list[tuple[Any, ...] | None] = []
         self._signature: list[_Signature] = []
         self._indices: list[int] = []
         self._selected: Selected | None = None
@@ -169,6 +175,15 @@ class Selection:
         named = list(source.named_tensors())
         if self._selected is not None and self._same(named):
             return self._selected
+        names = [name for name, _ in named]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                twice,
+                expected="each name once on a rank",
+                found="two tensors of that name",
+                remedy="give them different names; parts of one tensor as one Shard",
+            )
         shards = [as_shard(name, held) for name, held in named]
         signature = [
             (name, s.shape, s.dtype, s.start, s.length, s.block) for (name, _), s in zip(named, shards, strict=True)
@@ -176,7 +191,7 @@ class Selection:
         if self._selected is None or signature != self._signature:
             self._selected, self._signature = self._choose(named, shards), signature
         self._selected = replace(self._selected, shards=tuple(shards[index] for index in self._indices))
-        self._named, self._pointers = named, [_pointer(held) for _, held in named]
+        self._named, self._places = named, [_place(held) for _, held in named]
         return self._selected
 
     def _same(self, named: list[tuple[str, Any]]) -> bool:
@@ -184,8 +199,8 @@ class Selection:
         if len(named) != len(self._named):
             return False
         return all(
-            held is before and pointer and _pointer(held) == pointer
-            for (_, held), (_, before), pointer in zip(named, self._named, self._pointers, strict=True)
+            held is before and place is not None and _place(held) == place
+            for (_, held), (_, before), place in zip(named, self._named, self._places, strict=True)
         )
 
     def _choose(self, named: list[tuple[str, Any]], shards: list[Shard]) -> Selected:
@@ -229,6 +244,12 @@ class Selection:
 
 
 _Signature = tuple[str, tuple[int, ...], torch.dtype, int, int, Block | None]
+
+
+def _place(held: Any) -> tuple[Any, ...] | None:
+    """Where and how a plain tensor's values lie; None for whatever has to be asked anew at every observation."""
+    pointer = _pointer(held)
+    return (pointer, held.shape, held.stride(), held.dtype) if pointer else None
 
 
 def _pointer(held: Any) -> int:

@@ -4,8 +4,8 @@ An observation needs one all-reduce of fixed shape. It runs in float64 on the CP
 it neither waits for nor disturbs the training's collectives, whatever backend those use.
 """
 
+from collections import Counter
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 JOIN_SECONDS = 300.0
 """How long a rank waits for the others to construct their monitors."""
 
-_NUMBERS = count()
+_MET: Counter[tuple[int, ...]] = Counter()
+"""How often each set of ranks has met."""
 
 
 class Ranks:
@@ -115,7 +116,9 @@ def join(group: Any = None) -> Ranks:
 def _meet(members: list[int]) -> None:
     """Waits until every member is here, so that a monitor built on one rank only is told of, not waited for."""
     store = dist.distributed_c10d._get_default_store()  # pyright: ignore[reportPrivateUsage]
-    name = f"spectral-edge/{'-'.join(map(str, members))[:200]}/{next(_NUMBERS)}"
+    # Long lists of ranks are told apart by their hash, which is the same in every process for numbers.
+    name = f"spectral-edge/{len(members)}-{hash(tuple(members))}/{_MET[tuple(members)]}"
+    _MET[tuple(members)] += 1
     keys = [f"{name}/{member}" for member in members]
     store.set(f"{name}/{dist.get_rank()}", "here")
     try:

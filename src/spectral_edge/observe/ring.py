@@ -143,33 +143,48 @@ class ExactRing:
             header: votes, and whatever else is to be added up over the ranks.
         """
         votes = np.zeros(VOTES) if header is None else header
+        problem = None
+        try:
+            scalars, lags = self._local(held, only_baseline=not self._fresh or votes[RESTART] > 0)
+        except Exception as error:  # to be raised once the other ranks, which wait, have been told
+            problem = error
+            scalars, lags = np.zeros(4), np.zeros((len(self._ladder.cursors), self._count, self.horizon))
+            votes = votes.copy()
+            votes[VOID] += 1
+        added = self._ranks.sum(np.concatenate([votes, scalars, lags.ravel()]))
+        votes, scalars, lags = np.split(added, [len(votes), len(votes) + len(scalars)])
+        push = self._judge(votes, scalars, lags.reshape(-1, self._count, self.horizon))
+        if problem is not None:
+            raise problem
+        return push
+
+    def _local(self, held: Held | None, *, only_baseline: bool) -> tuple[Array, Array]:
+        """This rank's part: squared norm, how much changed, moved and was looked at; products by level [k, n, L].
+
+        Where a rank already knows that there will be no row it saves itself the products.
+        """
         base = self._ladder.base
         slot, kept = base.next()
         order = base.order(ahead=True)
         lags = np.zeros((len(self._ladder.cursors), self._count, self.horizon))
         norm = moved = seen = changed = 0.0
-        # Where a rank already knows that there will be no row it saves itself the products.
-        only_baseline = not self._fresh or votes[RESTART] > 0
         for bank in self._banks if held is not None else ():
             assert held is not None
             shards = _of(held, bank.members)
             if only_baseline:
                 bank.rebase(shards)
                 norm += bank.norm_square()
-            else:
-                # The slot that is written held d_{t-L}, which no lag needs any more, so a rejected row loses nothing.
-                taken = bank.advance(slot, kept, shards)
-                lags[0, bank.members, :kept] = taken.products[:, order]
-                norm, changed = norm + taken.norm_square, changed + taken.changed
-                moved, seen = moved + taken.moved, seen + bank.sampled
-                for climb in self._ladder.climbs():
-                    products = bank.climb(climb.level, climb.slot, climb.kept, climb.newest, climb.older)
-                    places = self._ladder.cursors[climb.level].order(ahead=True)
-                    lags[climb.level, bank.members, : climb.kept] = products[:, places]
-        scalars = np.array([norm, changed, moved, seen])
-        added = self._ranks.sum(np.concatenate([votes, scalars, lags.ravel()]))
-        votes, scalars, lags = np.split(added, [len(votes), len(votes) + len(scalars)])
-        return self._judge(votes, scalars, lags.reshape(-1, self._count, self.horizon))
+                continue
+            # The slot that is written held d_{t-L}, which no lag needs any more, so a rejected row loses nothing.
+            taken = bank.advance(slot, kept, shards)
+            lags[0, bank.members, :kept] = taken.products[:, order]
+            norm, changed = norm + taken.norm_square, changed + taken.changed
+            moved, seen = moved + taken.moved, seen + bank.sampled
+            for climb in self._ladder.climbs():
+                products = bank.climb(climb.level, climb.slot, climb.kept, climb.newest, climb.older)
+                places = self._ladder.cursors[climb.level].order(ahead=True)
+                lags[climb.level, bank.members, : climb.kept] = products[:, places]
+        return np.array([norm, changed, moved, seen]), lags
 
     def _judge(self, votes: Array, scalars: Array, lags: Array) -> Push:
         nothing = np.full((self._count, self.horizon), np.nan)
@@ -285,6 +300,8 @@ class ExactRing:
                 remedy="construct the monitor with the ladder of the saved run",
             )
         saved = [bank for state in states for bank in state["banks"]]
+        self._ladder.clear()
+        self._fresh = False  # until all parts are there
         for bank in self._banks:
             _restore(bank, saved, sum(len(state["banks"]) > 0 for state in states))
         self._ladder.load_state_dict(states[0]["ladder"])

@@ -155,6 +155,7 @@ def as_shard(name: str, held: Any) -> Shard:
     if not isinstance(held, Tensor):
         raise InputError(name, expected="a tensor or a Shard", found=type(held).__name__, remedy="name tensors only")
     if type(held).__name__ != "DTensor":
+        _in_memory(name, held)
         return Shard(held)
     placements: Any = held.placements  # pyright: ignore[reportAttributeAccessIssue]
     if any(placement.is_partial() for placement in placements):
@@ -176,6 +177,20 @@ def as_shard(name: str, held: Any) -> Shard:
         return Shard(local, shape, block=(tuple(offsets), tuple(sizes)))
     strides = [math.prod(shape[dim + 1 :]) for dim in range(len(shape))]
     return Shard(local, shape, sum(offset * stride for offset, stride in zip(offsets, strides, strict=True)))
+
+
+def _in_memory(name: str, tensor: Tensor) -> None:
+    """Refuses a tensor whose memory was given away between steps, as offloading does: reading it would crash."""
+    if not tensor.numel() or tensor.layout != torch.strided or tensor.device.type == "meta":
+        return
+    last = tensor.storage_offset() + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.untyped_storage().nbytes() < (last + 1) * tensor.element_size():
+        raise InputError(
+            name,
+            expected="a tensor in memory",
+            found="one whose memory was freed",
+            remedy="observe while it is there, or name the shard that stays (see spectral_edge.Shard)",
+        )
 
 
 def _contiguous(sizes: tuple[int, ...], shape: tuple[int, ...]) -> bool:

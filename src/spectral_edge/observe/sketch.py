@@ -103,15 +103,21 @@ class SketchRing:
             header: votes, and whatever else is to be added up over the ranks.
         """
         votes = np.zeros(VOTES) if header is None else header
-        sample, counts = None, np.zeros(2)
-        if held is None:
-            cells = torch.zeros_like(self._cells)
-        else:
-            cells, sample = self._read(held)
-            if self._sampled is not None:
+        sample, counts, problem = None, np.zeros(2), None
+        cells = torch.zeros_like(self._cells) if held is None else self._spare
+        try:
+            if held is not None:
+                cells, sample = self._read(held)
+            if sample is not None and self._sampled is not None and len(sample) == len(self._sampled):
                 counts = np.array([float((sample != self._sampled).sum()), len(sample)])
+        except Exception as error:  # to be raised once the other ranks, which wait, have been told
+            problem, votes, cells = error, votes.copy(), torch.zeros_like(self._cells)
+            votes[VOID] += 1
         votes, counts, cells = self._add(votes, counts, cells)
-        return self._judge(votes, counts, cells, sample)
+        push = self._judge(votes, counts, cells, sample)
+        if problem is not None:
+            raise problem
+        return push
 
     def _judge(self, votes: Array, counts: Array, cells: Tensor, sample: Tensor | None) -> Push:
         nothing = np.full((len(self.plan.groups), self.horizon), np.nan)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from spectral_edge.errors import InputError
 from spectral_edge.observe import Held, OptimizerWatch, ParameterSource, as_shard, normalise
-from spectral_edge.recording import Recorder
+from spectral_edge.recording.recorder import Recorder
 
 Vector = Mapping[str, Any] | Sequence[Any] | str
 """A vector of parameter space: by name, in the order of the watched tensors, or a name of `NAMED`; None is zero."""
@@ -34,14 +35,28 @@ class ProbeDesk:
         """Records vectors at the present observation; to be called by all ranks.
 
         Raises:
-            InputError: if a vector is not shaped as the watched parameters.
+            InputError: if a vector is not shaped as the watched parameters, here or on another rank.
         """
         ring = recorder.ring
-        for name, vector in vectors.items():
-            if vector == "parameters":
-                embedded = ring.snapshot()
-            else:
-                embedded = ring.embed(self._held(recorder, vector))
+        held: dict[str, Held | None] = {}
+        problem = None
+        try:
+            held = {name: None if _is(v, "parameters") else self._held(recorder, v) for name, v in vectors.items()}
+        except Exception as error:  # to be raised once the other ranks, which wait, have been told
+            problem = error
+        size = recorder.ranks.size
+        failed, count, square = recorder.ranks.sum(np.array([problem is not None, len(held), len(held) ** 2], float))
+        if problem is not None:
+            raise problem
+        if failed or (count, square) != (size * len(held), size * len(held) ** 2):
+            raise InputError(
+                "probe",
+                expected="the same vectors on every rank",
+                found="a rank that could not give them" if failed else "other numbers of them",
+                remedy="see its warning; call probe() on every rank with the same names",
+            )
+        for name, vector in held.items():
+            embedded = ring.snapshot() if vector is None else ring.embed(vector)
             square = recorder.by_entry(ring.inner(embedded, embedded))
             lags = recorder.by_entry(ring.products(embedded))
             recorder.chronicle.segment.add_probe(step, name, square, lags)
@@ -106,3 +121,7 @@ class ProbeDesk:
             factors = self._optimizer.decay_factors()
             made = lambda tensor: -factors[id(tensor)] * tensor.detach() if factors.get(id(tensor)) else None  # noqa: E731
         return {key: made(tensor) for key, tensor in self._source.named_tensors()}
+
+
+def _is(vector: Vector, name: str) -> bool:
+    return isinstance(vector, str) and vector == name

@@ -1,5 +1,6 @@
 """How updates are kept and stored: what a monitor and a scan have to say to their recorder."""
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class RecorderOptions:
     ladder: int = 0
     keep_sketches: bool = False
 
+    def terms(self) -> dict[str, str]:
+        """What ranks that observe together must have in common."""
+        names = ("horizon", "store", "ring_dtype", "engine", "cells", "seed", "ladder", "keep_sketches")
+        watched = self.metadata.get("monitor", {})
+        return {**{name: str(getattr(self, name)) for name in names}, **{k: str(v) for k, v in watched.items()}}
+
     def __post_init__(self) -> None:
         if type(self.horizon) is not int or self.horizon < 2:
             raise InputError(
@@ -66,6 +73,20 @@ class RecorderOptions:
             raise InputError(
                 "ring_dtype", expected="a torch dtype", found=repr(self.ring_dtype), remedy="torch.bfloat16"
             )
+        if self.ring_dtype is not None and not self.ring_dtype.is_floating_point:
+            raise InputError(
+                "ring_dtype", expected="a floating-point dtype", found=str(self.ring_dtype), remedy="torch.bfloat16"
+            )
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise InputError(
+                "sketch_seed", expected="a whole number of at least 0", found=repr(self.seed), remedy="use 0"
+            )
+        try:
+            json.dumps(dict(self.metadata), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "metadata", expected="plain JSON values", found=str(error), remedy="use text, numbers, lists and dicts"
+            ) from error
         if self.engine not in ENGINES:
             raise InputError("engine", expected=" | ".join(ENGINES), found=repr(self.engine), remedy="leave it at auto")
         if self.backend not in BACKENDS:

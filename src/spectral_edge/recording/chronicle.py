@@ -59,10 +59,20 @@ class Chronicle:
         self._generation: int | None = None
         self._stage: TraceWriter | None = None
 
-    def begin(self, contents: Contents, *, follow: bool = True) -> None:
-        """What is recorded from here on; it continues what was recorded before, or stands by itself."""
+    def begin(self, contents: Contents | None = None, *, follow: bool = True) -> None:
+        """What is recorded from here on; it continues what was recorded before, or stands by itself.
+
+        Args:
+            contents: what the coming segment holds; None is what the last one did.
+            follow: whether it continues the last one.
+        """
         self._parent = self._segment.position if self._segment is not None and follow else None
-        self._contents, self._segment = contents, None
+        self._contents, self._segment = contents or self._contents, None
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """Changes the metadata of the segments that are still to come."""
+        assert self._contents is not None
+        self._contents = replace(self._contents, metadata=metadata)
 
     @property
     def segment(self) -> SegmentWriter:

@@ -9,14 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_edge.chronicle import Chronicle, Contents
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.measure import group_rows, sketch_error
 from spectral_edge.observe import (
     ALONE,
-    RESTART,
-    VOID,
-    VOTES,
     Drift,
     Engine,
     Held,
@@ -31,20 +27,17 @@ from spectral_edge.observe import (
     choose_engine,
     exact_engine,
 )
-from spectral_edge.options import RecorderOptions
-from spectral_edge.records import Inventory, TensorInfo, UpdateRow
+from spectral_edge.recording.ballot import Ballot
+from spectral_edge.recording.chronicle import Chronicle, Contents
+from spectral_edge.recording.options import RecorderOptions
+from spectral_edge.recording.restoring import describe, rings_of
+from spectral_edge.recording.watched import changes, with_rest
+from spectral_edge.records import UpdateRow
 
 Array = NDArray[np.float64]
 
-_CHANGED, _STEP, _STEP_SQUARE, _OVERHEAD = range(VOTES, VOTES + 4)
-_HEADER = VOTES + 4
-"""Numbers at the head of each reduction, before those that compare replicas."""
-
 DRIFTED = 1e-6
 """Replicas further apart than this share of their norm are said to have drifted."""
-
-REST = "(rest)"
-"""The group of what no named group holds, in traces that store groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +47,10 @@ class Observation:
     Attributes:
         outcome: in one word.
         row: the row that was recorded, if any.
-        overhead: share of the time that the first rank spent observing, known to all ranks.
     """
 
     outcome: Outcome
     row: UpdateRow | None
-    overhead: float
 
 
 MOST_MUST_MOVE = 0.5
@@ -81,6 +72,7 @@ class Recorder:
         ring: the engine itself.
         chronicle: the trace as it grows.
         drift: the largest distance of replicas at the last observation.
+        wish: what the first rank wanted done about the budget at the last observation, known to all.
 
     Args:
         source: the parameters, whose present values are the first update's baseline.
@@ -93,6 +85,7 @@ class Recorder:
         self.ranks = ranks
         self.chronicle = Chronicle(options.out, silent=ranks.rank > 0)
         self.drift: Drift | None = None
+        self.wish = 0
         self._said_broken = self._said_unmoved = self._said_drift = self._said_rounding = False
         self._begin(source)
 
@@ -103,7 +96,7 @@ class Recorder:
             selected = self.options.selection.apply(source)
         except InputError as error:  # to be told to the other ranks, which wait
             selected = Selected((), (), {}, None, error, fatal=True)
-        self.layout = Layout.agree(selected, self.ranks)
+        self.layout = Layout.agree(selected, self.ranks, self.options.terms())
         self._replicas = ReplicaCheck(self.layout, self.ranks)
         inventory, options, sharded = self.layout.inventory, self.options, self.ranks.size > 1
         share = self.layout.largest if sharded else None
@@ -112,7 +105,7 @@ class Recorder:
         )
         sketched = choice.name == "sketch"
         grouped = sketched or options.store == "groups"
-        self.inventory = _with_rest(inventory) if grouped else inventory
+        self.inventory = with_rest(inventory) if grouped else inventory
         self.entries = tuple(self.inventory.groups if grouped else (tensor.name for tensor in inventory.tensors))
         self._members = tuple(self.inventory.groups.values()) if grouped and not sketched else None
         groups = self.inventory.groups
@@ -167,7 +160,8 @@ class Recorder:
         stepped: bool | None = None,
         restart: tuple[Outcome, str] | None = None,
         limit: Array | None = None,
-        overhead: float = 0.0,
+        wish: int = 0,
+        problem: Exception | None = None,
         aloud: bool = True,
     ) -> Observation:
         """Takes one snapshot; to be called by all ranks at the same step.
@@ -179,36 +173,38 @@ class Recorder:
             stepped: whether the optimizer stepped since the last snapshot; None where unknown.
             restart: why the window is to be emptied, so that this snapshot is its new baseline.
             limit: largest squared norm of an update that can be one, of the model and of each group; after a resume.
-            overhead: share of the time that the first rank spent observing.
+            wish: what this rank wants done about the budget, if it is the first.
+            problem: what went wrong before, so that this rank has nothing to add.
             aloud: whether to warn of what is noted.
         """
-        held, problem, changed = None, None, False
-        header = np.zeros(_HEADER + self._replicas.size)
+        self.wish = 0
+        held, changed, sums = None, False, np.zeros(self._replicas.size)
         try:
-            selected = self.options.selection.apply(source)
-            changed = selected.held is not self.layout.held and selected.held != self.layout.held
-            if not changed:
-                held = self.layout.shards(selected.shards)
-                header[_HEADER:] = self._replicas.sums(selected.shards)
-        except Exception as error:
-            problem = error
-        header[[VOID, RESTART, _CHANGED]] = held is None, restart is not None, changed
-        header[[_STEP, _STEP_SQUARE]] = step, float(step) ** 2
-        header[_OVERHEAD] = overhead if self.ranks.rank == 0 else 0.0
+            if problem is None:
+                selected = self.options.selection.apply(source)
+                changed = selected.held is not self.layout.held and selected.held != self.layout.held
+                if not changed:
+                    held, sums = self.layout.shards(selected.shards), self._replicas.sums(selected.shards)
+        except Exception as error:  # to be raised once the other ranks, which wait, have been told
+            problem, held = error, None
+        votes = {"void": held is None, "restart": restart is not None, "changed": changed}
+        ballot = Ballot.cast(step, len(sums), **votes, wish=wish if self.ranks.rank == 0 else 0)
+        ballot.others[:] = sums
         was_ready = self.ring.ready
-        push = self.ring.push(held, header)
-        overhead = float(push.header[_OVERHEAD])
-        if not self._same_step(step, push.header):
+        push = self.ring.push(held, ballot.numbers)
+        ballot = Ballot(push.header)
+        if not ballot.agrees(step, self.ranks.size):
             self.ring.forget()
-            return self._left_out(step, "ranks observe different steps: call step() equally often on each", overhead)
+            return self._left_out(step, "ranks observe different steps: call step() equally often on each")
         if push.void:
+            if ballot.changed:
+                self._change(source, step)
+                return Observation(Outcome.PARAMETERS_CHANGED, None)
             if problem is not None:
                 raise problem
-            if not push.header[_CHANGED]:
-                return self._left_out(step, "another rank could not observe: see its warning", overhead)
-            self._change(source, step)
-            return Observation(Outcome.PARAMETERS_CHANGED, None, overhead)
-        if push.header[RESTART]:
+            return self._left_out(step, "another rank could not observe: see its warning")
+        self.wish = ballot.wish
+        if ballot.restart:
             outcome, message = restart or (Outcome.FAILED, "another rank asked for it: " + Outcome.FAILED.sentence)
             self.chronicle.note(step, outcome, message, aloud=aloud)
         self.keep_sketch(step, restart=push.baseline)
@@ -216,33 +212,28 @@ class Recorder:
             if not self._said_broken:
                 self._said_broken = True
                 self.chronicle.note(step, Outcome.NON_FINITE, self._broken(held), aloud=aloud)
-            return Observation(Outcome.NON_FINITE, None, overhead)
+            return Observation(Outcome.NON_FINITE, None)
         self._said_broken = False
         if push.baseline:
             asked = restart[0] if restart is not None else Outcome.FAILED
-            return Observation(asked if was_ready else Outcome.NON_FINITE, None, overhead)
-        self._judge_replicas(step, push.header[_HEADER:], aloud=aloud)
+            return Observation(asked if was_ready else Outcome.NON_FINITE, None)
+        self._judge_replicas(step, ballot.others, aloud=aloud)
         if not push.moved:
-            return Observation(self._unmoved(step, stepped, aloud=aloud), None, overhead)
+            return Observation(self._unmoved(step, stepped, aloud=aloud), None)
         lags = self.by_entry(push.lags)
         if limit is not None and self._beyond(lags[:, 0], limit):
             self.ring.forget()
             self.chronicle.note(step, Outcome.NOT_RESTORED, Outcome.NOT_RESTORED.sentence, aloud=aloud)
-            return Observation(Outcome.NOT_RESTORED, None, overhead)
+            return Observation(Outcome.NOT_RESTORED, None)
         ladder = {stride: self.by_entry(longer) for stride, longer in push.ladder.items()}
         row = UpdateRow(step, time.time(), lags, {**metadata, **self._measured(push, lags)}, ladder)
         self.chronicle.segment.add_row(row)
         self._say_rounding(row)
-        return Observation(Outcome.OK, row, overhead)
+        return Observation(Outcome.OK, row)
 
-    def _same_step(self, step: int, header: Array) -> bool:
-        """Whether all ranks observe this step, from the sums of their steps and of the squares of these."""
-        size = self.ranks.size
-        return header[_STEP] == size * step and header[_STEP_SQUARE] == size * float(step) ** 2
-
-    def _left_out(self, step: int, why: str, overhead: float) -> Observation:
+    def _left_out(self, step: int, why: str) -> Observation:
         self.chronicle.note(step, Outcome.FAILED, f"{why}; {Outcome.FAILED.sentence}", aloud=True)
-        return Observation(Outcome.FAILED, None, overhead)
+        return Observation(Outcome.FAILED, None)
 
     def _beyond(self, squares: Array, limit: Array) -> bool:
         """Whether an update is too large to be one, of the model or of a group that used to move."""
@@ -312,7 +303,7 @@ class Recorder:
     def _change(self, source: ParameterSource, step: int) -> None:
         before = {tensor.name: tensor for tensor in self.inventory.tensors}
         self._begin(source)
-        detail = _changes(before, {tensor.name: tensor for tensor in self.inventory.tensors})
+        detail = changes(before, {tensor.name: tensor for tensor in self.inventory.tensors})
         message = f"{Outcome.PARAMETERS_CHANGED.sentence} ({detail})"
         self.chronicle.note(step, Outcome.PARAMETERS_CHANGED, message, aloud=True)
         self.keep_sketch(step, restart=True)
@@ -323,27 +314,27 @@ class Recorder:
                 return f"{info.name} is not finite; {Outcome.NON_FINITE.sentence}"
         return Outcome.NON_FINITE.sentence
 
-    def reopen(self, step: int, outcome: Outcome, message: str, metadata: Mapping[str, Any]) -> None:
-        """Starts a new segment after the present one, with other metadata; the window is emptied.
+    def reopen(self, step: int, outcome: Outcome, message: str) -> None:
+        """Starts a new segment after the present one; the window is emptied.
 
         Nothing is differenced across it: the newest snapshot is the baseline of what follows.
         """
-        self.options = replace(self.options, metadata={**self.options.metadata, **metadata})
-        full = {**self.options.metadata, "engine": self.engine}
-        cells = len(self.ring.snapshot()[0]) if self.options.keep_sketches else 0
-        self.chronicle.begin(
-            Contents(self.inventory, self.entries, self.options.horizon, full, self.options.ladder, cells)
-        )
+        self.chronicle.begin()
         self.ring.forget()
         self.chronicle.note(step, outcome, message, aloud=True)
+        self.keep_sketch(step, restart=True)
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """Changes the metadata of the segments that are still to come."""
+        self.options = replace(self.options, metadata={**self.options.metadata, **metadata})
+        self.chronicle.describe({**self.options.metadata, "engine": self.engine})
 
     # keeping and restoring ------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """The ring's part of this rank, and how far the trace had grown."""
         return {
-            "names": [tensor.name for tensor in self.inventory.tensors],
-            "groups": {name: list(members) for name, members in self.inventory.groups.items()},
+            **describe(self.inventory, self.engine),
             "ring": self.ring.state_dict(),
             **self.chronicle.state_dict(),
         }
@@ -357,49 +348,10 @@ class Recorder:
         Raises:
             InputError: if other parameters or another horizon are watched now.
         """
-        names, saved = [tensor.name for tensor in self.inventory.tensors], list(states[0]["names"])
-        if sorted(names) != sorted(saved) or (names != saved and self.ranks.size == 1):
-            odd = sorted(set(names) ^ set(saved))[:3]
-            raise InputError(
-                "monitor state",
-                expected=f"{len(names)} tensors as watched now",
-                found=f"{len(saved)}, differing in {', '.join(odd) or 'their order'}",
-                remedy="construct the monitor with the same model and select",
-            )
-        self.ring.load_state_dict([state["ring"] for state in states])
-        outcome = self.chronicle.load_state_dict(states[0], step)
-        return self.ranks.gather(outcome)[0]
+        rings = rings_of(states, describe(self.inventory, self.engine))
+        self.ring.load_state_dict(rings)
+        return self.chronicle.load_state_dict(states[0], step)
 
     def close(self) -> None:
         """Closes the trace's files."""
         self.chronicle.close()
-
-
-def _changes(before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo]) -> str:
-    """What is watched otherwise than before, by name."""
-    odd = [
-        f"{name} of {kind} {getattr(before[name], kind)} is now of {getattr(after[name], kind)}"
-        for name in before
-        if name in after and before[name] != after[name]
-        for kind in ["dtype" if before[name].shape == after[name].shape else "shape"]
-    ]
-    new, gone = sorted(set(after) - set(before)), sorted(set(before) - set(after))
-    changes = [f"appeared: {', '.join(new[:3])}"] if new else []
-    changes += [f"vanished: {', '.join(gone[:3])}"] if gone else []
-    return "; ".join([*odd[:3], *changes]) or "another order, or ranks hold other parts"
-
-
-def _with_rest(inventory: Inventory) -> Inventory:
-    """The inventory with its groups made a partition, as stored group rows must add up to the model's."""
-    taken: set[int] = set()
-    for group, members in inventory.groups.items():
-        if taken & set(members):
-            raise InputError(
-                f"group {group!r}",
-                expected="groups that share no tensor, as a sketch and store='groups' sum them",
-                found="a tensor that an earlier group holds",
-                remedy="use other groups, or engine='exact' with store='tensors'",
-            )
-        taken |= set(members)
-    rest = tuple(index for index in range(len(inventory.tensors)) if index not in taken)
-    return replace(inventory, groups={**inventory.groups, REST: rest}) if rest else inventory
