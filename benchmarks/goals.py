@@ -187,8 +187,7 @@ def goals(records: Records) -> list[Goal]:
             _worst(records, "one group", "clear"),
             1.0,
             unit=" %",
-            why="values that lie close together below sigma_1 are spread; and where the signs of two chunks coincide "
-            "(two or three seeds in a thousand at 2 million parameters), what repeats between chunks adds up",
+            why="values that lie close together below sigma_1 are spread",
         ),
         Goal(
             "The same with a group a layer, as is the default",

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
-def run_ranks(size, function, *arguments, timeout=120):
+def run_ranks(size, function, *arguments, timeout=60):
     """What `function(rank, size, *arguments)` returned on each rank, or the exception that ended it.
 
     A rank that vanished without a word gives None.

@@ -79,7 +79,8 @@ class OptimizerWatch:
             if key in group:
                 metadata[name] = float(group[key])
         # A gradient that is not finite was not clipped to anything: its step is one that a scaler skips.
-        factors = [value for value in map(float, self._factors) if np.isfinite(value)]
+        given_factors, self._factors = self._factors, []  # gone even if one of them is no number
+        factors = [value for value in map(float, given_factors) if np.isfinite(value)]
         if factors:
             metadata["clip_factor"] = float(np.mean(factors))
         for name, value in given.items():
@@ -87,7 +88,7 @@ class OptimizerWatch:
                 metadata[name] = self._number(step, name, value)
         clock = self._steps_taken()
         stepped = None if clock is None or self._clock is None else clock > self._clock
-        self._clock, self._factors = clock, []
+        self._clock = clock
         return metadata, stepped
 
     @staticmethod

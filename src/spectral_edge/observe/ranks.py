@@ -109,7 +109,9 @@ def join(group: Any = None) -> Ranks:
     if len(members) == 1:
         return ALONE
     _meet(members)
-    own = dist.new_group(members, backend="gloo", use_local_synchronization=True)
+    # Where all ranks are here, all make the group; torch names a group of some by how many groups each of them knows.
+    everyone = len(members) == dist.get_world_size()
+    own = dist.new_group(members, backend="gloo", use_local_synchronization=not everyone)
     return Ranks(own)
 
 

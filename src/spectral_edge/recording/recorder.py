@@ -94,8 +94,9 @@ class Recorder:
     def _begin(self, source: ParameterSource, *, follow: bool = True) -> None:
         try:
             selected = self.options.selection.apply(source)
-        except InputError as error:  # to be told to the other ranks, which wait
-            selected = Selected((), (), {}, None, error, fatal=True)
+        except Exception as error:  # to be told to the other ranks, which wait
+            problem = error if isinstance(error, InputError) else _source_failed(error)
+            selected = Selected((), (), {}, None, problem, fatal=True)
         self.layout = Layout.agree(selected, self.ranks, self.options.terms())
         self._replicas = ReplicaCheck(self.layout, self.ranks)
         inventory, options, sharded = self.layout.inventory, self.options, self.ranks.size > 1
@@ -355,3 +356,8 @@ class Recorder:
     def close(self) -> None:
         """Closes the trace's files."""
         self.chronicle.close()
+
+
+def _source_failed(error: Exception) -> InputError:
+    found = f"{type(error).__name__}: {error}"
+    return InputError("source", expected="its tensors", found=found, remedy="see named_tensors() of the source")
