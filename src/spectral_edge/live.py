@@ -14,6 +14,9 @@ from spectral_edge.records import EdgeReading, UpdateRow
 
 Array = NDArray[np.float64]
 
+RESUMED_BEYOND = 20.0
+"""A first update after resuming that is longer than this many times any before it is none."""
+
 
 class LiveWindow:
     """Remembers as many lag rows as a reading reaches back: two windows, or the horizon if that is shorter.
@@ -41,9 +44,14 @@ class LiveWindow:
         """Steps of the newest rows, oldest first."""
         return self._steps
 
-    def largest_squares(self) -> Array:
-        """Largest squared norm of an update, of the model and of each group; 0 where none is known."""
-        return np.nanmax(np.nan_to_num(self._rows[:, :, 0]), axis=1)
+    def largest_after_resume(self) -> Array:
+        """Largest squared norm that the first update after a resume can have, of the model and of each group.
+
+        A group that used to move little may well move more, but not by itself as far as the model does. 0 where no
+        update is known.
+        """
+        squares = np.nanmax(np.nan_to_num(self._rows[:, :, 0]), axis=1)
+        return np.where(squares > 0, np.maximum(RESUMED_BEYOND**2 * squares, squares[0]), 0.0)
 
     def clear(self) -> None:
         """Forgets everything, after a restart."""

@@ -5,9 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.analysis import Trace
@@ -26,11 +24,17 @@ from spectral_edge.observe import (
     as_source,
     join,
 )
-from spectral_edge.recording import ProbeDesk, Recorder, RecorderOptions, Vector, named_groups, run_metadata
+from spectral_edge.recording import (
+    ProbeDesk,
+    Recorder,
+    RecorderOptions,
+    Vector,
+    foreign_state,
+    listed_states,
+    named_groups,
+    run_metadata,
+)
 from spectral_edge.records import EdgeReading
-
-RESUMED_BEYOND = 20.0
-"""A first update after resuming that is longer than this many times any before it is none."""
 
 
 class Monitor:
@@ -54,7 +58,7 @@ class Monitor:
         select: which parameters: a glob, several, a predicate of name and tensor, or "attention"; all by default.
         groups: named groups of parameters by the same rules; one for each layer by default.
         engine: "exact" keeps the updates themselves, "sketch" some thousand sums of them with random signs; "auto" is
-            exact below sixteen parameters a cell.
+            exact below sixteen parameters a cell, on several ranks also where each counts fewer, with a bfloat16 ring.
         cells: size of a sketch; a singular value is off by about 1 / sqrt(2 cells).
         sketch_seed: of a sketch's signs; the model's own random state is never touched.
         backend: of a sketch: "numba" (extra `fast`), "triton", "torch", or "auto", the fastest one that is there.
@@ -269,13 +273,6 @@ class Monitor:
         Raises:
             InputError: on any rank but the first, which records.
         """
-        if self._recorder.chronicle.silent:
-            raise InputError(
-                f"trace on rank {self._recorder.ranks.rank}",
-                expected="rank 0, which records",
-                found="another rank",
-                remedy="read it there, or open the folder given with out=",
-            )
         return Trace(self._recorder.chronicle.segments())
 
     @property
@@ -318,7 +315,7 @@ class Monitor:
         try:
             outcome = self._load(state)
         except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
-            error = problem if isinstance(problem, InputError) else _foreign(f"a damaged one ({problem!r})")
+            error = problem if isinstance(problem, InputError) else foreign_state(f"a damaged one ({problem!r})")
         told = self._recorder.ranks.gather((outcome, error))  # the other ranks wait: they have to be told
         for rank, (_, theirs) in enumerate(told):
             if theirs is not None:
@@ -333,10 +330,7 @@ class Monitor:
         return told[0][0]
 
     def _load(self, state: Any) -> Outcome:
-        states: list[Any] = [state] if isinstance(state, Mapping) else list(state or ())
-        odd = [one for one in states if not isinstance(one, Mapping) or "recorder" not in one or one["version"] != 2]
-        if odd or not states:
-            raise _foreign(f"entries {list(odd[0])[:3]}" if odd and isinstance(odd[0], Mapping) else "something else")
+        states = listed_states(state)
         first, recorder = states[0], self._recorder
         if first["every"] is not None and first["every"] != self._schedule.interval and self._budget.stretches:
             self._observe_every(first["every"])
@@ -374,7 +368,7 @@ class Monitor:
             metadata,
             stepped=stepped,
             restart=(why, why.sentence) if why is not None else None,
-            limit=self._limit() if resumed else None,
+            limit=self._window.largest_after_resume() if resumed else None,
             wish=self._budget.wish(),
             problem=problem,
         )
@@ -391,14 +385,6 @@ class Monitor:
         if recorder.ring.filled < self._width:
             return None
         return self._window.reading(row, list(recorder.groups), lambda: recorder.sketch_errors(row))
-
-    def _limit(self) -> NDArray[np.float64]:
-        """Largest squared norm that the first update after a resume can have, of the model and of each group.
-
-        A group that used to move little may well move more, but not by itself as far as the model does.
-        """
-        squares = self._window.largest_squares()
-        return np.where(squares > 0, np.maximum(RESUMED_BEYOND**2 * squares, squares[0]), 0.0)
 
     def _keep_budget(self, wish: int) -> None:
         """Says that observation takes more than its budget, and observes less often if the first rank wants that."""
@@ -420,12 +406,3 @@ class Monitor:
         self._window.every = every
         self._described["every"] = every
         self._recorder.describe({"monitor": self._described})
-
-
-def _foreign(found: str) -> InputError:
-    return InputError(
-        "monitor state",
-        expected="what Monitor.state_dict() of this version returned, or a list of these",
-        found=found,
-        remedy="pass the monitor's part of the checkpoint",
-    )

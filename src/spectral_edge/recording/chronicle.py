@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spectral_edge.errors import Outcome, warn
+from spectral_edge.errors import InputError, Outcome, warn
 from spectral_edge.records import Inventory, Note
 from spectral_edge.trace import (
     Position,
@@ -133,7 +133,13 @@ class Chronicle:
         self._segment, self._parent, self._generation = None, None, self._newest_generation() + 1
 
     def segments(self) -> list[Segment]:
-        """Everything recorded so far, as a reader sees it."""
+        """Everything recorded so far, as a reader sees it.
+
+        Raises:
+            InputError: on a rank that does not record.
+        """
+        if self.silent:
+            raise InputError("trace", expected="the first rank, which records", found="another", remedy="read it there")
         self.segment.sync()
         if self.writer.folder is None:
             return read_memory(self.writer.segments)

@@ -65,3 +65,26 @@ def rings_of(states: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> lis
                 {**bank, "members": [number[names[member]] for member in bank["members"]]} for bank in ring["banks"]
             ]
     return rings
+
+
+def listed_states(state: Any) -> list[Mapping[str, Any]]:
+    """A monitor's state, or what the monitors of several ranks saved, as a list.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    states: list[Any] = [state] if isinstance(state, Mapping) else list(state or ())
+    odd = [one for one in states if not isinstance(one, Mapping) or "recorder" not in one or one["version"] != 2]
+    if odd or not states:
+        raise foreign_state(f"entries {list(odd[0])[:3]}" if odd and isinstance(odd[0], Mapping) else "something else")
+    return states
+
+
+def foreign_state(found: str) -> InputError:
+    """What to say of a state that is none."""
+    return InputError(
+        "monitor state",
+        expected="what Monitor.state_dict() of this version returned, or a list of these",
+        found=found,
+        remedy="pass the monitor's part of the checkpoint",
+    )
