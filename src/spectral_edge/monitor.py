@@ -121,14 +121,8 @@ class Monitor:
             )
         momentum, interval = self._optimizer.momentum, self._schedule.interval
         self._width = window
-        described = {
-            "window": window,
-            "every": interval,
-            "k_star": k_star,
-            "null": null,
-            "momentum": momentum,
-            "optimizer": self._optimizer.name,
-        }
+        described = {"window": window, "every": interval, "k_star": k_star, "null": null, "momentum": momentum}
+        described["optimizer"] = self._optimizer.name
         options = RecorderOptions(
             horizon,
             Selection(select, groups),
