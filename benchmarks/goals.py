@@ -239,8 +239,8 @@ def goals(records: Records) -> list[Goal]:
             _scan(records),
             1.5,
             unit=" times",
-            why="files are mapped rather than read into a buffer, and the processor's time for their pages comes on top "
-            "of reading (see CPU)",
+            why="files are mapped rather than read into a buffer, and the processor's time for their pages comes on "
+            "top of reading (see CPU)",
         ),
     ]
 
