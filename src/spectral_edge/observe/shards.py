@@ -106,10 +106,6 @@ class Shard:
         """Whether the values lie in memory as they are, so that asking for them again costs nothing."""
         return self._flat is not None
 
-    def loaded(self) -> "Shard":
-        """The same with its values in memory."""
-        return Shard(self.values, self.shape, self.start)
-
     @property
     def numel(self) -> int:
         """Number of elements of the whole tensor."""
