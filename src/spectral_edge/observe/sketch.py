@@ -90,11 +90,6 @@ class SketchRing:
         """Whether there is a finite snapshot to take differences from."""
         return self._fresh
 
-    @property
-    def cells(self) -> Tensor:
-        """The sketch of the last snapshot [d]."""
-        return self._cells
-
     def push(self, held: Held | None, header: Array | None = None) -> Push:
         """Takes the difference to the last snapshot as the newest update; lag rows are by group.
 
