@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spectral_edge.errors import InputError
 from spectral_edge.measure import WindowOptions, Windows, grams, group_rows, known_memory
 from spectral_edge.records import EdgeReading, UpdateRow
 
@@ -96,6 +97,25 @@ class LiveWindow:
             names, lambda: Windows(blocks[1:], options, learning_rate=rate[1:], sketch_error=errors()), row
         )
         return EdgeReading(row.step, whole, 0, row.metadata, groups, k_star=options.k_star)
+
+    def gram(self, window: int) -> Array:
+        """Inner products of the newest `window` updates of the model [window, window], oldest first.
+
+        Raises:
+            InputError: if fewer than that are remembered, or have been observed since the last restart.
+        """
+        there = 0
+        if 2 <= window <= self._size:
+            block = grams(self._rows[:1], np.array([self._size - 1]), size=window)[0, 0]
+            there = int(np.isfinite(block[-1]).sum())
+            if there == window:
+                return block
+        raise InputError(
+            "window",
+            expected=f"2 to {self._size} updates, observed since the last restart",
+            found=str(window) if not 2 <= window <= self._size else f"{there} of {window} so far",
+            remedy="go on until the window is full, or ask for a smaller one",
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as tensors and numbers."""

@@ -14,6 +14,7 @@ from spectral_edge.guard import never_raises
 from spectral_edge.live import LiveWindow
 from spectral_edge.measure import WindowOptions, known_memory, prepare_band
 from spectral_edge.meter import Budget
+from spectral_edge.modes.window import Modes, form_modes, newest_update
 from spectral_edge.observe import (
     CELLS,
     OptimizerWatch,
@@ -257,6 +258,33 @@ class Monitor:
     def observed(self) -> bool:
         """Whether the last `step()` recorded an update, so that a probe can be taken now."""
         return self._observed == self._calls and self._recorder.ring.filled > 0
+
+    # the directions themselves -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def modes(self, count: int | None = None, *, window: int | None = None) -> Modes:
+        """The newest window's modes as directions of parameter space, for `spectral_edge.modes`.
+
+        Args:
+            count: how many; all above the rank floor by default. Each takes a copy of the watched parameters.
+            window: number of updates, at most two windows or the horizon; the monitor's own by default.
+
+        Raises:
+            InputError: unless a window is full, in the exact engine, in one process.
+        """
+        width = self._width if window is None else window
+        ring, layout = self._recorder.alone("directions")
+        return form_modes(ring, layout.inventory, self._window.gram(width), self._window.steps[-1], count)
+
+    @torch.no_grad()
+    def newest_update(self) -> dict[str, Tensor]:
+        """The newest update, by parameter name.
+
+        Raises:
+            InputError: unless there is one, in the exact engine, in one process.
+        """
+        ring, layout = self._recorder.alone("the newest update")
+        return newest_update(ring, layout.inventory)
 
     # reading it back ------------------------------------------------------------------------------------------------
 

@@ -26,23 +26,37 @@ ALLOWED: dict[str, set[str]] = {
     "series": {*BASE, "measure"},
     "analysis": {*COMPOSED, "series", "report"},
     "live": {*BASE, "measure"},
-    "monitor": {*COMPOSED, "recording", "meter", "guard", "analysis", "live"},
+    "modes": {*BASE, "observe", "measure"},
+    "simulate": {*BASE, "measure", "theory"},
+    "simulate_command": {*BASE, "simulate", "plots", "terminal"},
+    "monitor": {*COMPOSED, "modes", "recording", "meter", "guard", "analysis", "live"},
     "recompute": {*COMPOSED, "recording", "analysis"},
     "scanning": {*COMPOSED, "recording", "recompute"},
     "scan": {*COMPOSED, "recording", "scanning", "recompute", "analysis"},
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
-    "plots": {*BASE, "analysis", "measure"},
+    "plots": {*BASE, "analysis", "measure", "simulate", "theory"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
     "experiments": {"<public>", "errors", "transitions"},
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},
-    "cli": {"<public>", *BASE, "experiments", "report", "analysis", "demo", "doctor", "scan_command", "terminal"},
+    "cli": {
+        "<public>",
+        *BASE,
+        "experiments",
+        "report",
+        "analysis",
+        "demo",
+        "doctor",
+        "scan_command",
+        "simulate_command",
+        "terminal",
+    },
     "scan_command": {"<public>", *BASE, "experiments", "terminal"},
     "terminal": {"errors"},
     "doctor": {"errors", "observe"},
     "demo": {"<public>", *BASE, "experiments", "report", "analysis"},
 }
-TORCH_FREE = ("quantities", "records", "errors", "measure", "theory", "trace", "events", "plots", "report")
+TORCH_FREE = ("quantities", "records", "errors", "measure", "theory", "simulate", "trace", "events", "plots", "report")
 
 
 def part_of(path: Path) -> str:
@@ -85,7 +99,16 @@ def test_torch_stops_at_the_waist(path):
 
 
 def test_extras_are_imported_lazily():
-    optional = {"matplotlib", "jinja2", "pandas", "numba", "llvmlite", "triton", "huggingface_hub"}
+    optional = {
+        "matplotlib",
+        "jinja2",
+        "pandas",
+        "numba",
+        "llvmlite",
+        "triton",
+        "huggingface_hub",
+        "hessian_eigenthings",
+    }
     for path in MODULES:
         if path.name in ("kernels.py", "intrinsics.py", "triton_fold.py"):
             continue  # only imported where numba or triton is known to be there

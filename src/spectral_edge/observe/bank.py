@@ -166,6 +166,22 @@ class Bank:
                 piece += 1
         return self._by_member(partial)[:, 0]
 
+    def combine(self, slots: Sequence[int], weights: Tensor) -> Tensor:
+        """Weighted sums of rows [k, P], in the rows' dtype or float32 if that is wider.
+
+        Args:
+            slots: of the first level.
+            weights: [k, len(slots)], float64.
+        """
+        rows = self.rows[0]
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        found = torch.empty((len(weights), self.size), dtype=dtype, device=rows.device)
+        weights, width = weights.to(rows.device), self._wide.shape[1]
+        for start in range(0, self.size, width):
+            part = rows[list(slots), start : start + width].double()
+            found[:, start : start + width] = weights @ part
+        return found
+
     def norm_square(self) -> float:
         """Squared norm of the last snapshot, in its own dtype's accumulation unless that overflows."""
         wide = None if self.previous.element_size() >= 4 else torch.float32

@@ -255,6 +255,24 @@ class ExactRing:
             found[bank.members] = bank.inner(one, other)
         return self._ranks.sum(found)
 
+    def combine(self, weights: Array) -> list[Embedded]:
+        """Weighted sums of the newest updates, in the rows' dtype or float32 if that is wider.
+
+        Args:
+            weights: [k, n], newest update first, n at most the number of filled rows.
+
+        Returns:
+            k vectors by tensor: this rank's parts.
+        """
+        slots = self._ladder.base.order()[: weights.shape[1]].tolist()
+        found = [[torch.empty(0)] * self._count for _ in range(len(weights))]
+        for bank in self._banks:
+            sums = bank.combine(slots, torch.from_numpy(np.ascontiguousarray(weights)))
+            for member, (start, stop) in zip(bank.members, bank.spans, strict=True):
+                for vector, row in zip(found, sums, strict=True):
+                    vector[member] = row[start:stop]
+        return found
+
     def forget(self) -> None:
         """Empties the ring; the last snapshot stays the baseline of the next update."""
         self._ladder.clear()

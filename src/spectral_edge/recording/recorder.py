@@ -150,6 +150,21 @@ class Recorder:
         energies = row.lags[:, 0]
         return np.array([sketch_error(energies[list(m)], self.errors[list(m)]) for m in self.groups.values()])
 
+    def alone(self, what: str) -> tuple[Engine, Layout]:
+        """The engine and what it holds, for what one process can only do if it holds everything.
+
+        Raises:
+            InputError: on several ranks.
+        """
+        if self.ranks.size > 1:
+            raise InputError(
+                what,
+                expected="one process that holds all watched parameters",
+                found=f"{self.ranks.size} ranks",
+                remedy="pass process_group=False where each rank trains a model of its own",
+            )
+        return self.ring, self.layout
+
     # observing ---------------------------------------------------------------------------------------------------
 
     def observe(

@@ -1,0 +1,1 @@
+"""The paper's mathematics as code: every equation as published, its corrected form, and simulations that judge both."""
