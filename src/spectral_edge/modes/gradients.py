@@ -38,7 +38,7 @@ def hvp(
     """
     tensors = list(parameters.values())
     with torch.enable_grad():
-        first = torch.autograd.grad(loss(), tensors, create_graph=True, allow_unused=True)
+        first: Sequence[Tensor | None] = torch.autograd.grad(loss(), tensors, create_graph=True, allow_unused=True)
         terms = [
             (g * vector[name].to(g)).sum()
             for name, g in zip(parameters, first, strict=True)

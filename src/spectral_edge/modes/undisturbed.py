@@ -1,7 +1,7 @@
 """Measuring on a live model without a trace of it, and what the measuring cost."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Generator[None]:
     """Puts back random states, parameters, buffers, gradients and training flags, bit for bit, on exit.
 
     Costs a copy of parameters and buffers. Optimizer states are not touched by anything in this package.

@@ -1,6 +1,6 @@
 """Vectors of parameter space: tensors by parameter name."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -52,7 +52,7 @@ def scaled(a: Mapping[str, Tensor], factor: float) -> Vector:
 
 
 def added(a: Mapping[str, Tensor], b: Mapping[str, Tensor], factor: float = 1.0) -> Vector:
-    """a + factor b, as new tensors without graph."""
+    """The sum a + factor b, as new tensors without graph."""
     found: Vector = {}
     for name in [*a, *(name for name in b if name not in a)]:
         if name not in b:
@@ -73,7 +73,7 @@ def random_like(a: Mapping[str, Tensor], generator: torch.Generator) -> Vector:
 
 
 @contextmanager
-def displaced(parameters: Mapping[str, Tensor], by: Mapping[str, Tensor], factor: float = 1.0) -> Iterator[None]:
+def displaced(parameters: Mapping[str, Tensor], by: Mapping[str, Tensor], factor: float = 1.0) -> Generator[None]:
     """Parameters moved in place by a multiple of a vector, and put back bit for bit afterwards.
 
     Args:
