@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from spectral_edge.errors import InputError
-from spectral_edge.theory.signal_flow import steady_energy_pub
+from spectral_edge.theory.signal_flow import linear_flow, steady_energy_pub
 from spectral_edge.theory.terms import (
     curvature_asymmetry,
     damping,
@@ -128,6 +128,28 @@ def solve_gap_pub(
     found = _solve(right, begin, len(sources))
     gap, middle = found[..., 0], found[..., 1]
     return np.stack([middle + gap / 2, middle - gap / 2], axis=-1)
+
+
+def strengths_pub(
+    start: Array,
+    sources: Array,
+    *,
+    rate: float,
+    curvature: Array,
+    window: int,
+    decay: float = 0.0,
+    form: Form = "published",
+) -> Array:
+    """The published gap flow by way of the squares of its strengths, in which it is linear and has no singular point.
+
+    Agrees with `solve_gap_pub` and also passes through zero strength. Arguments as there, but `sources` [..., T, 2] and
+    `start` [..., 2], as `spectral_edge.theory.signal_flow.linear_flow` takes them.
+
+    Returns:
+        Strengths at times 0, 1, 2, ... steps [..., T, 2], u.
+    """
+    share = 2 * rate * window if form == "published" else rate**2 * window
+    return np.sqrt(linear_flow(start**2, share * sources, loss=2 * rate * (curvature + decay)))
 
 
 def gap_given_strengths(
