@@ -41,7 +41,7 @@ def draw(result: FlowResult) -> Figure:
         result: of `FlowModel.run`.
     """
     figure = new_figure(1120)
-    grid = figure.add_gridspec(2, 2, left=0.065, right=0.985, top=0.87, bottom=0.065, wspace=0.16, hspace=0.3)
+    grid = figure.add_gridspec(2, 2, left=0.065, right=0.985, top=0.87, bottom=0.065, wspace=0.16, hspace=0.2)
     (strengths, gap), (ratio, terms) = grid.subplots(sharex="all", squeeze=False)
     _strengths(strengths, result)
     _lines(gap, result, result.gap, "Gap g = σ₁ - σ₂ (parameter units)")
