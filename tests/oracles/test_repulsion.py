@@ -14,12 +14,13 @@ def gram(rows):
     return rows @ np.swapaxes(rows, -1, -2)
 
 
-def planted(rng, draws, window, ratio, dimensions=400):
-    """Windows of two persistent modes, strengths `ratio` to 1 with random signs from row to row, and weak noise."""
-    signs = rng.standard_normal((draws, window + 1, 2)) * np.array([ratio, 1.0])
-    noise = 0.05 * rng.standard_normal((draws, window + 1, dimensions)) / np.sqrt(dimensions)
-    noise[..., :2] += signs
-    return noise
+def planted(rng, draws, window, ratio, outside=0.0):
+    """Windows with singular values exactly `ratio`, 1 and .2, and a next row like theirs with energy beyond them."""
+    sigma = np.array([ratio, 1.0, 0.2])
+    left = np.linalg.qr(rng.standard_normal((draws, window, 3)))[0]
+    old = np.concatenate([left * sigma, np.zeros((draws, window, 1))], axis=-1)
+    new = rng.standard_normal((draws, 1, 3)) * sigma / np.sqrt(window)
+    return np.concatenate([old, np.concatenate([new, np.full((draws, 1, 1), np.sqrt(outside))], axis=-1)], axis=1)
 
 
 @given(st.integers(0, 1000))
@@ -84,16 +85,20 @@ def test_agrees_with_the_measured_split():
 def test_holds_for_long_windows_of_separated_modes_and_fails_where_a_gap_closes():
     rng = np.random.default_rng(1)
 
-    def relative(window, ratio):
-        found = repulsion(gram(planted(rng, 100, window, ratio)))
+    def relative(window, ratio, outside=0.0):
+        found = repulsion(gram(planted(rng, 200, window, ratio, outside)))
         return np.median(np.abs(found.error[:, 0]) / np.abs(found.true[:, 0])), np.median(found.smallness[:, 0])
 
-    far, small = relative(200, 3.0)
-    assert far < 0.01
-    assert small < 0.05
-    near, large = relative(200, 1.02)
-    assert near > 10 * far
-    assert large > 3 * small
+    far, small = relative(50, 3.0)
+    assert far < 1e-3
+    assert small < 0.02
+    near, large = relative(50, 1.001)
+    assert near > 1
+    assert large > 1
+    # Separate modes do not help where the new row carries more energy beyond the window than a mode has in it.
+    noisy, coupled = relative(50, 3.0, outside=100.0)
+    assert noisy > 0.2
+    assert coupled > 0.1
     # Row swaps in a short window of noise are never small: the prediction is worse than predicting no change.
     noise = repulsion(gram(rng.standard_normal((200, 11, 500))))
     assert np.median(np.abs(noise.error[:, :3])) > 5 * np.median(np.abs(noise.true[:, :3]))

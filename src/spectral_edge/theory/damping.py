@@ -1,8 +1,9 @@
 """The published test of gap damping, which reads the two ends of a series and nothing between, and one that works.
 
 The published test correlates a gap with its own centred difference. Summed over a series that product telescopes:
-what is left are the first and the last pair. So the test cannot see damping in a stationary run, where ends differ by
-chance, and sees any decline or rise as damping or growth.
+what is left are the first and the last pair. So the test asks whether the series ends further from its mean than it
+began. It cannot see damping in a stationary run, where the ends differ by chance; of a decline it sees only the shape,
+negative for one that slows down, positive for one that speeds up, zero for a straight line.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ Array = NDArray[np.float64]
 def damping_test_pub(gap: Array) -> Array:
     """Correlation of a gap with its centred difference, [..., T] -> [...], no unit (scripts of arXiv 2603.28964).
 
-    Zero in expectation for every stationary process, damped or not; a decaying transient makes it negative and a
-    growing one positive. NaN for fewer than four values or no variation.
+    Zero in expectation for every stationary process, damped or not; negative for a transient that dies out, positive
+    for one that builds up, whichever way it points. NaN for fewer than four values or no variation.
     """
     if gap.shape[-1] < 4:
         return np.full(gap.shape[:-1], np.nan)
