@@ -53,6 +53,7 @@ def main() -> None:
     transient = summary(damping_test_pub(falling))
     # The same fall, run backwards and upside down: a gap that collapses faster and faster.
     collapse = summary(damping_test_pub(10 - falling[:, ::-1]))
+    straight = summary(damping_test_pub(10 - time / 4 + 0.5 * generator.standard_normal((runs, len(time)))))
     gap = gaps(0.1, 1, generator)[0]
     inner, slope = gap[1:-1] - gap[1:-1].mean(), (gap[2:] - gap[:-2]) / 2
     numbers = {
@@ -61,6 +62,7 @@ def main() -> None:
         "recovered": recovered,
         "transient": transient,
         "collapse": collapse,
+        "straight_line": straight,
         "telescoping_error": float(abs((inner * slope).sum() - damping_ends(gap))),
         "largest_mean_in_standard_errors": max(abs(p["mean"]) / p["standard_error"] for p in published),
     }
@@ -102,6 +104,7 @@ def _figure(
     ):
         left.axhline(value, color=INK, linestyle=dashes, linewidth=1.6, label=label)
     left.axhline(0, color=FAINT, linewidth=1.2)
+    left.set_ylim(-0.75, 1.1)
     left.set_ylabel("correlation of g with its slope", fontsize=NORMAL, color=INK)
     right.plot(rates, rates, color=FAINT, linewidth=1.5, label="true rate")
     right.errorbar(

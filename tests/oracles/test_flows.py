@@ -406,6 +406,7 @@ def test_the_picture_and_the_sentences():
         {"every": 0},
         {"memory": -1.0},
         {"learning_rate": 0.0},
+        {"drive": "apart"},
     ],
 )
 def test_the_simulation_refuses(wrong):

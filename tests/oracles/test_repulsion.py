@@ -98,7 +98,7 @@ def test_holds_for_long_windows_of_separated_modes_and_fails_where_a_gap_closes(
     # Separate modes do not help where the new row carries more energy beyond the window than a mode has in it.
     noisy, coupled = relative(50, 3.0, outside=100.0)
     assert noisy > 0.2
-    assert coupled > 0.1
+    assert coupled > 1
     # Row swaps in a short window of noise are never small: the prediction is worse than predicting no change.
     noise = repulsion(gram(rng.standard_normal((200, 11, 500))))
     assert np.median(np.abs(noise.error[:, :3])) > 5 * np.median(np.abs(noise.true[:, :3]))

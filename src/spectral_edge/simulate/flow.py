@@ -77,6 +77,10 @@ class FlowModel:
                 found=f"W = {self.window}, every = {self.every}, steps = {self.steps}",
                 remedy="run longer or observe more often",
             )
+        if self.drive not in ("together", "in_turn"):
+            raise InputError(
+                "drive", expected="together or in_turn", found=str(self.drive), remedy="choose how the modes are driven"
+            )
         if self.memory < 0 or self.learning_rate <= 0:
             raise InputError(
                 "memory and learning_rate",

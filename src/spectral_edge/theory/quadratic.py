@@ -154,7 +154,7 @@ class Quadratic:
             rate: learning rate, or one for each step [steps].
             every: steps per observation.
             generator: of the noise; None for a run without noise.
-            target: minimum of the quadratic, [m], [N, m] or for each step [steps, m]; zero if left out.
+            target: minimum of the quadratic [m], or one for each step [steps, m]; zero if left out.
             drive: gradient from elsewhere for each step [steps, m]; none if left out.
         """
         rates = np.broadcast_to(np.asarray(rate, dtype=np.float64), (steps,))
@@ -162,11 +162,10 @@ class Quadratic:
         position, buffer = state.position.copy(), state.buffer.copy()
         kept = np.empty((count, steps // every + 1, modes))
         kept[:, 0] = position
-        moving = target is not None and target.ndim == 2 and len(target) == steps and count != steps
+        aims = np.broadcast_to(np.zeros(modes) if target is None else target, (steps, modes))
         root = None if generator is None or not self.noise.any() else _root(self.covariance)
         for t in range(steps):
-            aim = 0.0 if target is None else target[t] if moving else target
-            gradient = self.curvature * (position - aim)
+            gradient = self.curvature * (position - aims[t])
             if drive is not None:
                 gradient += drive[t]
             if root is not None and generator is not None:

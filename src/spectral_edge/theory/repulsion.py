@@ -29,7 +29,9 @@ class Repulsion:
         within: second order in the window's span, sum over k of E_jk^2 / (lambda_j - lambda_k) [..., W], u^2.
         outside: second order against the direction that the new row adds, |n_perp|^2 <v_j, n>^2 / lambda_j, likewise.
         true: the new window's eigenvalues less the old one's, both in order of size [..., W], u^2.
-        smallness: largest |E_jk / (lambda_j - lambda_k)| over the couplings of j, the outside one included [..., W].
+        smallness: largest of |E_jk / (lambda_j - lambda_k)| over the couplings of j, the outside one included, and of
+            |n_perp|^2 / lambda_j, by which the new direction is itself a level [..., W]; the series means something
+            while this is well below one.
     """
 
     eigenvalues: Array
@@ -87,7 +89,7 @@ def repulsion(gram: Array) -> Repulsion:
     apart = distance + np.where(np.eye(size - 1, dtype=bool), np.inf, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mixing = np.abs(change / apart)
-        outer = np.sqrt(beyond) * np.abs(new) / value
+        outer = np.maximum(np.sqrt(beyond) * np.abs(new), beyond) / value
         within = np.nansum(np.where(np.isinf(apart), 0.0, change**2 / apart), axis=-1)
         outside = beyond * new**2 / value
     return Repulsion(
@@ -97,5 +99,5 @@ def repulsion(gram: Array) -> Repulsion:
         within=np.where(live, within, np.nan),
         outside=np.where(live, outside, np.nan),
         true=after - value,
-        smallness=np.where(live, np.maximum(np.where(np.isnan(mixing), 0.0, mixing).max(axis=-1), outer), np.nan),
+        smallness=np.where(live, np.maximum(np.nanmax(mixing, axis=-1, initial=0.0), outer), np.nan),
     )
