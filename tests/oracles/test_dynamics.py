@@ -15,7 +15,7 @@ def test_terms_against_directions_formed_by_brute_force():
     updates = rows(0, 6)
     found = swap((updates @ updates.T)[None])
     _, sigma, right = np.linalg.svd(updates[:-1], full_matrices=False)
-    np.testing.assert_allclose(found.driving[0], (right @ updates[-1]) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(found.injection[0], (right @ updates[-1]) ** 2, rtol=1e-9)
     np.testing.assert_allclose(found.window_loss[0], -((right @ updates[0]) ** 2), rtol=1e-9)
     after = np.linalg.svd(updates[1:], compute_uv=False)
     np.testing.assert_allclose(found.measured[0], after**2 - sigma**2, atol=1e-9)
@@ -34,7 +34,7 @@ def test_what_is_left_is_of_third_order():
         updates = rows(1, 7, 40, np.array([size, 9, 7, 5, 3.5, 2, size])[:, None])
         found = swap((updates @ updates.T)[None])
         # The row that goes is itself the mode that vanishes; the others see it as a perturbation.
-        predicted = found.driving + found.window_loss + found.repulsion
+        predicted = found.injection + found.window_loss + found.repulsion
         errors.append(np.abs(found.measured - predicted)[0, :4].max())
     orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
     assert (orders > 3.5).all(), orders

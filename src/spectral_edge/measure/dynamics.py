@@ -21,7 +21,7 @@ class Swap:
 
     Attributes:
         older: eigenpairs of the windows before.
-        driving: <v_j, d_new>^2 [N, W], in u^2.
+        injection: <v_j, d_new>^2 [N, W], in u^2.
         window_loss: -<v_j, d_old>^2 [N, W], in u^2.
         repulsion: second-order change from the other modes and from the part of the new row that lies outside them
             [N, W], in u^2.
@@ -29,7 +29,7 @@ class Swap:
     """
 
     older: Spectrum
-    driving: Array
+    injection: Array
     window_loss: Array
     repulsion: Array
     measured: Array
