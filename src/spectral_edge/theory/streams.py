@@ -258,6 +258,4 @@ def direction_overlaps(gram: Array, projections: Array) -> Array:
 
 def _require(good: bool, name: str, expected: str, found: object) -> None:
     if not good:
-        raise InputError(
-            f"{name} of a stream", expected=expected, found=repr(found), remedy="change the specification"
-        )
+        raise InputError(f"{name} of a stream", expected=expected, found=repr(found), remedy="change the specification")

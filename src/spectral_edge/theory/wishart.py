@@ -1,5 +1,7 @@
 """Gram matrices of noise rows, drawn without the rows: exact however many parameters there are."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,7 @@ def wishart(size: int, freedom: float, draws: int, generator: np.random.Generato
     return lower @ lower.transpose(0, 2, 1)
 
 
+@lru_cache(maxsize=256)
 def power_sum(exponent: float, first: int, last: int) -> float:
     """Sum of k^-a for k from first to last.
 
