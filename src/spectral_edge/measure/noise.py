@@ -67,7 +67,8 @@ def replicate_signal(gram: Array) -> ReplicateEstimate:
     """
     width = _half(gram)
     cross = gram[:, :width, width:]
-    energies = np.linalg.eigvalsh(0.5 * (cross + np.swapaxes(cross, -1, -2)))[:, ::-1]
+    symmetric = 0.5 * (cross + np.swapaxes(cross, -1, -2))
+    energies = np.linalg.eigvalsh(symmetric)[:, ::-1].astype(np.float64)
     noise = replicate_differences(gram)
     noise_energy = 0.5 * np.trace(noise, axis1=-2, axis2=-1) / width
     dimension = effective_dimension(noise)
@@ -112,8 +113,8 @@ def lag_signal(
 ) -> SignalEstimate:
     """Energy that persists from a window to one that shares no row with it, [N, L, L] with L >= 2 W.
 
-    The singular values of X_old X_new^T are products of the strengths in the two windows of modes that persist. It costs
-    no gradients. The rows between the windows, L - 2 W of them, are left out, which lets an optimizer's memory
+    The singular values of X_old X_new^T are products of the strengths in the two windows of modes that persist. It
+    costs no gradients. The rows between the windows, L - 2 W of them, are left out, which lets an optimizer's memory
     fade. Zero-signal floor: 2 E sqrt(W / P_eff). Where E and P_eff are not given it is taken from the median
     singular value, which few modes cannot move (Gavish and Donoho 2014).
 
@@ -140,7 +141,7 @@ def lag_signal(
             found="one of them",
             remedy="give both",
         )
-    energies = np.linalg.svd(gram[:, :width, -width:], compute_uv=False)
+    energies = np.linalg.svd(gram[:, :width, -width:], compute_uv=False).astype(np.float64)
     if noise_energy is None or dimension is None:
         scale = np.median(energies, axis=-1) / np.sqrt(width * _MEDIAN_SQUARE)
     else:

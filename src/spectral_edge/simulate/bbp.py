@@ -61,7 +61,7 @@ class Bbp:
             ("noise", self.noise > 0, "a positive number"),
             ("exponent", self.exponent >= 0, "a number >= 0"),
             ("overlap", 0 < self.overlap < 1, "a number between 0 and 1"),
-            ("low", 0 < self.low and 0 < self.high, "positive ends of the sweep, low and high"),
+            ("low", self.low > 0 and self.high > 0, "positive ends of the sweep, low and high"),
             ("points", self.points >= 2, "at least 2"),
             ("draws", self.draws >= 2, "at least 2"),
         )
@@ -83,18 +83,21 @@ class BbpResult:
     Attributes:
         settings: of the sweep.
         noise_energy: E = nu^2 P, expected squared norm of a noise row.
+        chance: squared cosine of a time course without signal, 1 / W.
         effective_dimension: of the noise.
         detection: strength from which the window shows the direction.
         direction: strength from which the wanted squared cosine of the direction is reached.
+        thresholds_over_noise: the same two, over sqrt(E).
         signal: planted strengths d.
-        sigma: mean largest singular value.
+        signal_over_noise: d over the norm sqrt(E) of a noise row.
+        sigma: mean largest singular value, over the same.
         sigma_theory: its formula.
         gap_ratio: mean sigma_1 / sigma_2.
         left: mean squared cosine of planted and found time course.
-        left_error: its standard error.
+        left_error: two standard errors of it.
         left_theory: its formula.
         right: mean squared cosine of planted and found parameter direction.
-        right_error: its standard error.
+        right_error: two standard errors of it.
         right_theory: its formula.
         curve: a finer sweep of strengths, for the formulas alone.
         curve_left: formula of the time course on it.
@@ -112,10 +115,13 @@ class BbpResult:
 
     settings: Bbp
     noise_energy: float
+    chance: float
     effective_dimension: float
     detection: float
     direction: float
+    thresholds_over_noise: tuple[float, float]
     signal: Array
+    signal_over_noise: Array
     sigma: Array
     sigma_theory: Array
     gap_ratio: Array
@@ -151,7 +157,7 @@ def _run(settings: Bbp) -> BbpResult:
     signal = np.geomspace(settings.low * detection, settings.high * direction, settings.points)
     seen = [_windows(settings, energy, float(strength), rng) for strength in signal]
     mean = {name: np.array([float(window[name].mean()) for window in seen]) for name in seen[0]}
-    error = {name: np.array([_error(window[name]) for window in seen]) for name in ("left", "right")}
+    error = {name: np.array([2 * _error(window[name]) for window in seen]) for name in ("left", "right")}
     left = left_overlap(signal, width=settings.width, dimension=dimension, noise_energy=energy)
     right = right_overlap(signal, width=settings.width, dimension=dimension, noise_energy=energy)
     curve = np.geomspace(signal[0], signal[-1], 400)
@@ -163,12 +169,16 @@ def _run(settings: Bbp) -> BbpResult:
     return BbpResult(
         settings=settings,
         noise_energy=energy,
+        chance=1 / settings.width,
         effective_dimension=dimension,
         detection=detection,
         direction=direction,
+        thresholds_over_noise=(detection / energy**0.5, direction / energy**0.5),
         signal=signal,
-        sigma=mean["sigma"],
-        sigma_theory=sample_sigma(signal, width=settings.width, dimension=dimension, noise_energy=energy),
+        signal_over_noise=signal / np.sqrt(energy),
+        sigma=mean["sigma"] / np.sqrt(energy),
+        sigma_theory=sample_sigma(signal, width=settings.width, dimension=dimension, noise_energy=energy)
+        / np.sqrt(energy),
         gap_ratio=mean["gap_ratio"],
         left=mean["left"],
         left_error=error["left"],

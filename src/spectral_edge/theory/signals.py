@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import InputError
-from spectral_edge.theory.temporal import Temporal, White, factor
+from spectral_edge.theory.temporal import WHITE, Temporal, factor
 
 Array = NDArray[np.float64]
 
@@ -209,7 +209,7 @@ class CovarianceSpike:
     """
 
     energy: float
-    memory: Temporal = White()
+    memory: Temporal = WHITE
 
     def __post_init__(self) -> None:
         _not_negative("energy of a covariance spike", self.energy)

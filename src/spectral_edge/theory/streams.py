@@ -14,7 +14,7 @@ from scipy import fft
 
 from spectral_edge.errors import InputError
 from spectral_edge.theory.signals import Signal
-from spectral_edge.theory.temporal import Temporal, White, factor
+from spectral_edge.theory.temporal import WHITE, Temporal, White, factor
 from spectral_edge.theory.wishart import power_sum, wishart
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ class Planted:
             first: its first row, counted from zero.
             width: number W of rows.
         """
-        return np.linalg.svd(self.coordinates[first : first + width], compute_uv=False)
+        return np.linalg.svd(self.coordinates[first : first + width], compute_uv=False).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Stream:
     exponent: float = 0.0
     covariance: tuple[float, ...] | None = None
     rotated: bool = False
-    memory: Temporal = White()
+    memory: Temporal = WHITE
     norm_spread: float = 0.0
     norm_factor: float = 1.0
     signals: tuple[Signal, ...] = ()

@@ -27,6 +27,10 @@ class White:
         return np.eye(count)
 
 
+WHITE = White()
+"""Rows that remember nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Autoregressive:
     """Rows that are a first-order autoregression: correlation rho^lag.
@@ -134,7 +138,7 @@ def factor(model: Temporal, count: int) -> Array:
         model: how rows depend on one another.
         count: number T of rows.
     """
-    return np.linalg.cholesky(model.covariance(count))
+    return np.linalg.cholesky(model.covariance(count)).astype(np.float64)
 
 
 def _lags(count: int) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ def draw(result: BbpResult) -> Figure:
     """
     figure = new_figure(1000)
     grid = figure.add_gridspec(2, 2, left=0.07, right=0.975, top=0.93, bottom=0.075, hspace=0.33, wspace=0.17)
-    axes: list[Axes] = grid.subplots().ravel().tolist()
+    axes = [figure.add_subplot(grid[row, column]) for row in range(2) for column in range(2)]
     for ax in axes:
         plain(ax)
     overlaps_panel(axes[0], result)
@@ -46,10 +46,10 @@ def overlaps_panel(ax: Axes, result: BbpResult) -> None:
     signal = result.signal
     for name, colour, label in (("left", LEFT, "time course u"), ("right", RIGHT, "parameter direction v")):
         ax.plot(result.curve, getattr(result, f"curve_{name}"), color=colour, linewidth=2)
-        error = 2 * getattr(result, f"{name}_error")
-        ax.errorbar(signal, getattr(result, name), error, fmt="o", color=colour, markersize=4.5, label=label)
+        measured, error = getattr(result, name), getattr(result, f"{name}_error")
+        ax.errorbar(signal, measured, error, fmt="o", color=colour, markersize=4.5, label=label)
     _thresholds(ax, result)
-    ax.axhline(1 / result.settings.width, color=FAINT, linewidth=1, linestyle=":", label="chance for u, 1/W")
+    ax.axhline(result.chance, color=FAINT, linewidth=1, linestyle=":", label="chance for u, 1/W")
     ax.set_ylim(-0.02, 1.34)
     _titled(
         ax,
@@ -79,18 +79,19 @@ def phase_panel(ax: Axes, result: BbpResult) -> None:
     for phase, place in zip(Phase, ((1e5, 7e-3), (1e7, 0.2), (1e5, 3.5)), strict=True):
         ax.text(*place, phase.label, ha="center", va="center", fontsize=NORMAL, color=INK)
     settings = result.settings
-    ax.plot(result.effective_dimension, result.detection / result.noise_energy**0.5, "o", color=LEFT)
-    ax.plot(result.effective_dimension, result.direction / result.noise_energy**0.5, "o", color=RIGHT)
+    for place, colour in zip(result.thresholds_over_noise, (LEFT, RIGHT), strict=True):
+        ax.plot(result.effective_dimension, place, "o", color=colour)
     title = f"Parameters help detection, not direction (W = {settings.width})"
     _titled(ax, title, "effective dimension of the noise (P if isotropic)", "d over noise norm of a row")
 
 
 def _sigma(ax: Axes, result: BbpResult) -> None:
-    root = result.noise_energy**0.5
-    ax.plot(result.signal, result.sigma_theory / root, color=INK, linewidth=1.6, label="formula, sigma$_1$")
-    ax.plot(result.signal, result.sigma / root, "o", color=LEFT, markersize=4.5, label="sigma$_1$ over noise norm")
+    ax.plot(result.signal, result.sigma_theory, color=INK, linewidth=1.6, label="formula, sigma$_1$")
+    ax.plot(result.signal, result.sigma, "o", color=LEFT, markersize=4.5, label="sigma$_1$ over noise norm")
     ax.plot(result.signal, result.gap_ratio, "s", color=THIRD, markersize=4, label="sigma$_1$ / sigma$_2$")
-    ax.plot(result.signal, result.signal / root, color=FAINT, linewidth=1.2, linestyle=":", label="d over noise norm")
+    ax.plot(
+        result.signal, result.signal_over_noise, color=FAINT, linewidth=1.2, linestyle=":", label="d over noise norm"
+    )
     _thresholds(ax, result)
     ax.set_yscale("log")
     _titled(ax, "sigma$_1$ moves only once d rivals the noise", "planted strength d", "ratio")
