@@ -100,6 +100,38 @@ def test_replicates_inherit_momentum(interval, stated):
     assert near(np.array(products), share)
 
 
+@pytest.mark.parametrize("interval", [1, 4])
+def test_what_replicates_inherit_beside_the_diagonal(interval):
+    """A is the run and B leaves it for one row at a time, both stepped literally without a signal."""
+    beta, width, dimensions = 0.8, 5, 300
+    rng = np.random.default_rng(20 + interval)
+    crosses = []
+
+    def row(momentum):
+        total = np.zeros(dimensions)
+        for _ in range(interval):
+            momentum = beta * momentum + rng.standard_normal(dimensions)
+            total = total + momentum
+        return total, momentum
+
+    for _ in range(300):
+        momentum = rng.standard_normal(dimensions) / np.sqrt(1 - beta**2)
+        first, second = [], []
+        for _ in range(width):
+            second.append(row(momentum)[0])
+            run, momentum = row(momentum)
+            first.append(run)
+        first, second = np.array(first), np.array(second)
+        cross = 0.5 * (first @ second.T + second @ first.T)
+        crosses.append(cross / dimensions)
+    crosses = np.array(crosses)
+    variance = (interval * (1 - beta**2) - 2 * beta * (1 - beta**interval)) / ((1 - beta) ** 2 * (1 - beta**2))
+    expected = variance * noise.inherited_gram(beta=beta, interval=interval, width=width)
+    error = crosses.std(axis=0) / np.sqrt(len(crosses))
+    assert (np.abs(crosses.mean(axis=0) - expected) < 4.5 * error).all()
+    assert (noise.inherited_gram(beta=0.0, interval=interval, width=3) == 0).all()
+
+
 # windows that share no row
 
 

@@ -154,8 +154,7 @@ def inherited_share(*, beta: float, interval: int) -> float:
     """Share of a replicate row's energy that both replicates inherit from the optimizer's momentum (this library).
 
     Replicates start from one state, and the momentum in it carries on in both: of a row sum_i m_i, i = 1..s, the part
-    m_0 (beta + ... + beta^s) is common. Pure noise then shows this share of its energy as signal, on the
-    diagonal of the cross-Gram matrix and, by the memory of m_0, beside it.
+    m_0 (beta + ... + beta^s) is common. Pure noise then shows this share of its energy as signal.
 
     Args:
         beta: momentum coefficient, in [0, 1).
@@ -165,6 +164,28 @@ def inherited_share(*, beta: float, interval: int) -> float:
     variance = interval * (1.0 - beta**2) - 2.0 * beta * decayed
     # Both in units of the gradient noise over (1 - beta)^2 (1 - beta^2).
     return beta**2 * decayed**2 / variance
+
+
+def inherited_gram(*, beta: float, interval: int, width: int) -> Array:
+    """Expected cross-Gram matrix of replicates without signal, over a row's noise energy [W, W] (this library).
+
+    It is symmetrised. Replicate A is the run itself; B leaves it for one row at a time. The diagonal is the inherited
+    share. A row of B and a later one of A share what that row of B inherited; a row of A and a later one of B share
+    all that the memory of the run holds.
+
+    Args:
+        beta: momentum coefficient, in [0, 1).
+        interval: optimizer steps s in a row.
+        width: number W of rows.
+    """
+    share = inherited_share(beta=beta, interval=interval)
+    lag = np.abs(np.subtract.outer(np.arange(width), np.arange(width))).astype(np.float64)
+    kept = share * (beta**interval) ** lag
+    if beta == 0.0:
+        return np.zeros((width, width))
+    # Correlation of rows of the run: rho_1 beta^(s (lag - 1)), with rho_1 = share / beta.
+    run = share / beta * (beta**interval) ** np.maximum(lag - 1, 0)
+    return np.where(lag == 0, share, 0.5 * (kept + run))
 
 
 def remembered_share(memory: Array, *, width: int) -> float:
