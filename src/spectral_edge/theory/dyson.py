@@ -50,7 +50,7 @@ class Dyson:
             )
 
     def wall_strength(self, width: int) -> float:
-        """beta (P - W + 1) - 1, how strongly zero repels; that of a Bessel process of dimension one more.
+        """How strongly zero repels, beta (P - W + 1) - 1: a Bessel process of dimension one more.
 
         Args:
             width: number W of singular values.
@@ -107,9 +107,10 @@ def sigma_drift(sigma: Array, law: Dyson) -> Array:
 
 
 def eigenvalue_drift(eigenvalues: Array, law: Dyson) -> Array:
-    """(B2): drift of lambda_j = sigma_j^2, beta [P + sum (lambda_j + lambda_k)/(lambda_j - lambda_k)] - 2 kappa lambda_j.
+    """(B2): drift of lambda_j = sigma_j^2, [..., W] -> [..., W].
 
-    The noise is 2 sqrt(lambda_j) dB_j. Bru 1991 has beta = 1, kappa = 0.
+    It is beta [P + sum_k (lambda_j + lambda_k) / (lambda_j - lambda_k)] - 2 kappa lambda_j; the noise is
+    2 sqrt(lambda_j) dB_j. Bru 1991 has beta = 1 and kappa = 0.
 
     Args:
         eigenvalues: distinct eigenvalues [..., W].
@@ -124,7 +125,7 @@ def eigenvalue_drift(eigenvalues: Array, law: Dyson) -> Array:
 
 
 def potential(sigma: Array, law: Dyson) -> Array:
-    """V with -grad V = `sigma_drift`, [..., W] -> [...]; convex on the chamber, and exp(-2 V) is the stationary density.
+    """V with -grad V = `sigma_drift`, [..., W] -> [...]: convex, and exp(-2 V) is the stationary density.
 
     V = -(a/2) sum ln sigma_j - (beta/2) sum_{j<k} ln(sigma_j^2 - sigma_k^2) + (kappa/2) sum sigma_j^2 with a the
     `Dyson.wall_strength`. Infinite outside the chamber.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import digamma, gammaln, polygamma
 
 from spectral_edge.errors import InputError
@@ -95,8 +95,8 @@ def estimate_beta(sigma: Array) -> BetaEstimate:
     """Dyson's index of independent windows, by maximum likelihood over spacing ratios [N, W].
 
     The interval treats windows as independent and the ratios inside one as they are (a sandwich variance). Windows of
-    one run that overlap share rows and must be thinned to one in W. The three-level law is not exact for other W: the
-    estimate's own bias is about .05, so no number of windows gives a third digit.
+    one run that overlap share rows and must be thinned to one in W + 1. The three-level law is not exact for other W: from
+    W = 5 on the estimate is .05 to .09 low, whatever the number of windows.
 
     Args:
         sigma: singular values of independent windows, largest first, W >= 3.
@@ -115,9 +115,13 @@ def estimate_beta(sigma: Array) -> BetaEstimate:
         )
     statistic = np.log(ratio + ratio**2) - 1.5 * np.log1p(ratio + ratio**2)
     mean = float(statistic.mean())
-    beta = float(brentq(lambda value: _slope(value) - mean, *_BETA_RANGE, xtol=1e-12))
+
+    def excess(value: float) -> float:
+        return _slope(value) - mean
+
+    beta = float(root_scalar(excess, bracket=_BETA_RANGE, xtol=1e-12).root)
     information = float(polygamma(1, 1 + beta) - 0.5 * polygamma(1, 1 + beta / 2))
-    error = float(statistic.mean(axis=-1).std(ddof=1)) / np.sqrt(windows) / information
+    error = float(statistic.mean(axis=-1).std(ddof=1)) / windows**0.5 / information
     low, high = beta - _CONFIDENCE * error, beta + _CONFIDENCE * error
     return BetaEstimate(beta, low, high, windows, windows >= LEAST_WINDOWS)
 
