@@ -124,7 +124,7 @@ def estimate_beta(sigma: Array) -> BetaEstimate:
     beta = _three_level_beta(float(statistic.mean()))
     information = float(polygamma(1, 1 + beta) - 0.5 * polygamma(1, 1 + beta / 2))
     error = float(statistic.mean(axis=-1).std(ddof=1)) / windows**0.5 / information
-    beta -= _three_level_bias(sigma.shape[-1], round(max(beta, _LEAST_CALIBRATED), 2))
+    beta -= _three_level_bias(sigma.shape[-1], round(max(beta, _LEAST_CALIBRATED), 1))
     low, high = beta - _CONFIDENCE * error, beta + _CONFIDENCE * error
     return BetaEstimate(beta, low, high, windows, windows >= LEAST_WINDOWS)
 
