@@ -5,9 +5,9 @@ symmetric in the inner product a^T D b, so the curvature that belongs to v is th
 
     h~(v) = v^T H v / v^T D v.
 
-It is the quotient of D^-1/2 H D^-1/2 at D^1/2 v (not at v), is exact where v is an eigenvector of D^-1 H, has an error of
-second order nearby, and never leaves the range of that matrix's eigenvalues. The plain projection v^T D^-1 H v is given
-beside it: it shares the first property only.
+It is the quotient of D^-1/2 H D^-1/2 at D^1/2 v (not at v). It is exact where v is an eigenvector of D^-1 H, has an
+error of second order nearby, and never leaves the range of that matrix's eigenvalues. The plain projection
+v^T D^-1 H v is given beside it: of these properties it has the first only.
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,8 +26,8 @@ class Hessian:
         self._tensors = list(self._parameters.values())
         self._meter = meter
         with torch.enable_grad():
-            first: Sequence[Tensor | None] = torch.autograd.grad(
-                loss(), self._tensors, create_graph=True, allow_unused=True
+            first: list[Tensor | None] = list(
+                torch.autograd.grad(loss(), self._tensors, create_graph=True, allow_unused=True)
             )
         # A gradient without a graph is constant: the loss is linear in that parameter.
         self._gradient = {

@@ -71,7 +71,7 @@ def top_eigenvalues(
         preconditioner: of the optimizer, for D^-1/2 H D^-1/2.
         parameters: a part of the model's trainable parameters by name, for the Hessian's block; all by default.
         tolerance: of an eigenvalue, relative to it, at which ARPACK stops.
-        limit: largest number of products on all batches; hessian-eigenthings takes at most as many, and always this many.
+        limit: largest number of products on all batches; hessian-eigenthings always takes this many.
         seed: of the first vector.
         solver: "arpack" or "eigenthings".
 
@@ -132,7 +132,8 @@ def _by_arpack(
     # A restart costs basis - count products.
     restarts = max(1, (limit - basis) // max(basis - count, 1))
     try:
-        values, vectors = eigsh(operator, k=count, which="LA", v0=start, ncv=basis, tol=tolerance, maxiter=restarts)
+        solve: Any = eigsh  # whose stubs know whole tolerances only
+        values, vectors = solve(operator, k=count, which="LA", v0=start, ncv=basis, tol=tolerance, maxiter=restarts)
     except ArpackNoConvergence as partial:
         values, vectors = partial.eigenvalues, partial.eigenvectors
     return np.asarray(values, dtype=np.float64), np.asarray(vectors, dtype=np.float64).reshape(size, -1)
@@ -142,12 +143,16 @@ def _by_eigenthings(
     product: Callable[[Array], Array], size: int, count: int, steps: int, seed: int
 ) -> tuple[Array, Array]:
     try:
-        import hessian_eigenthings as he
+        import hessian_eigenthings as he  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingExtraError("hessian_eigenthings", extra="curvature", purpose="the second Lanczos solver") from error
-    operator: Any = he.LambdaOperator(
-        lambda v: torch.from_numpy(product(v.numpy())), size=size, device="cpu", dtype=torch.float64
-    )
+        raise MissingExtraError(
+            "hessian_eigenthings", extra="curvature", purpose="the second Lanczos solver"
+        ) from error
+
+    def matvec(vector: Tensor) -> Tensor:
+        return torch.from_numpy(product(vector.numpy()))
+
+    operator: Any = he.LambdaOperator(matvec, size=size, device="cpu", dtype=torch.float64)
     # Its default drops orthogonality beyond 50 steps and then returns copies of the largest eigenvalue.
     found: Any = he.lanczos(operator, k=count, max_iter=steps, reorthogonalize=True, which="LA", seed=seed)
     return found.eigenvalues.numpy(), found.eigenvectors.numpy().T

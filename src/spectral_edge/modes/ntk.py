@@ -64,7 +64,7 @@ def tangent_kernel(
         output_loss: the loss as a function of the outputs, with the examples' targets inside it.
         chunk: examples whose Jacobians are formed at once.
         limit: largest number of examples.
-        memory: bytes that Jacobians may take at a time; parameters are worked through in as many parts as that needs.
+        memory: bytes that Jacobians may take at a time; parameters are worked through in parts where that needs it.
 
     Raises:
         InputError: if there is no example or more than the limit, or the loss is not convex in the outputs.
@@ -78,7 +78,7 @@ def tangent_kernel(
         factors = _output_factors(model, inputs, output_loss, meter)
         rows, outputs = len(inputs) * factors.shape[-1], factors.shape[-1]
         kernel = torch.zeros(rows, rows, dtype=torch.float64)
-        for part in _parts(model, memory // max(rows * 8, 1)):
+        for part in _parts(model, memory // (24 * rows)):  # as it is, in float64, weighted
             pieces = [_jacobian(model, part, inputs[i : i + chunk], meter) for i in range(0, len(inputs), chunk)]
             jacobian = torch.cat(pieces).reshape(len(inputs), outputs, -1).double().cpu()
             weighted = (factors @ jacobian).reshape(rows, -1)
@@ -117,7 +117,7 @@ def _output_factors(model: nn.Module, inputs: Tensor, output_loss: OutputLoss, m
 
 
 def _parts(model: nn.Module, most: int) -> list[dict[str, Tensor]]:
-    """The trainable parameters by the model's own names, in parts of at most so many elements; one tensor at least."""
+    """The trainable parameters by the model's own names, in parts of at most so many elements or one tensor."""
     tensors = {id(tensor) for tensor in named(model).values()}
     parts: list[dict[str, Tensor]] = []
     room = 0

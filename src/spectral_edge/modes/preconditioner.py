@@ -13,7 +13,7 @@ from spectral_edge.modes.vectors import Vector
 
 @dataclass(frozen=True, slots=True)
 class Preconditioner:
-    """The slow step of an optimizer, coordinate by coordinate: -rate (gradient + penalty theta) / scale - rate decay theta.
+    """The slow step of an optimizer: -rate (gradient + penalty theta) / scale - rate decay theta, by coordinate.
 
     Momentum is left out of it but for the length of the step: a mode that changes little while momentum forgets
     moves as if each gradient were applied at once, at `rate`.
@@ -37,7 +37,9 @@ class Preconditioner:
 
     def resistance(self, vector: Mapping[str, Tensor]) -> float:
         """v^T (D / eta) v, in float64: what a curvature is divided by to give a relaxation rate per step."""
-        return self._sum(vector, {name: 1 / self.rate[name] if self.rate[name] else torch.inf for name in vector}, power=1)
+        return self._sum(
+            vector, {name: 1 / self.rate[name] if self.rate[name] else torch.inf for name in vector}, power=1
+        )
 
     def restoring(self, vector: Mapping[str, Tensor]) -> float:
         """v^T (penalty + D omega) v, in float64: what decay adds to the curvature along a direction."""

@@ -2,11 +2,11 @@
 
 Descent on a quadratic multiplies the displacement along eigenvector i by 1 - kappa_i, kappa_i = eta (h_i + omega), at
 every step. Over the W rows of a window, s steps each, that part of the updates follows the sequence z_i^0 .. z_i^(W-1),
-z_i = (1 - kappa_i)^s. The rows span the Krylov space of these z_i: in exact arithmetic the rank is the number of different
-z_i. What counts is how far the sequences differ within a window, which depends on kappa W s.
+z_i = (1 - kappa_i)^s. The rows span a Krylov space: in exact arithmetic the rank is the number of different z_i, at most
+W. What counts is how far the sequences differ within a window, which depends on kappa W s.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,9 +33,9 @@ def krylov_bound_pub(h: ArrayLike, *, eta: float, window: int) -> int:
 def krylov_bound(kappa: ArrayLike, *, window: int, interval: int = 1, threshold: float = 1.0) -> int:
     """One direction of drift, and one for each mode that relaxes within the window: 1 + #{kappa W s >= threshold}.
 
-    It bounds the number of singular values above `slow_residual(threshold)` of the window's Frobenius norm, for modes
-    with 0 <= kappa <= 1, whatever their number and amplitudes; modes with kappa > 1 must all be counted, as here.
-    Rows with noise are not bound by it. Undefined and negative rates are not counted: they are no relaxation.
+    To first order in kappa it bounds the number of singular values above `slow_residual(threshold)` of the window's
+    Frobenius norm, whatever the number and the amplitudes of the modes; `rank_bound` is the exact statement. Rows with
+    noise are not bound by it. Undefined and negative rates are not counted: they are no relaxation.
 
     Args:
         kappa: relaxation rates per step [n].
@@ -104,7 +104,8 @@ def slow_threshold(tolerance: float, *, degree: int = 0, window: int) -> float:
     low, high = np.log(1e-12), 6.2
     if degree == window - 1 or excess(high) < 0:
         return float("inf")
-    return float(np.exp(brentq(excess, low, high))) if excess(low) < 0 else 0.0
+    found: Any = brentq(excess, low, high, xtol=1e-12)
+    return float(np.exp(found))
 
 
 def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: float = 1e-2) -> int:
@@ -112,8 +113,8 @@ def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: f
 
     Slow modes together are a polynomial of degree m - 1 in time up to the tolerance and take m directions, each of the
     other modes one: at most m + #{kappa W s >= x_m}, for every m. The least of these is given. At m = 1 it is
-    `krylov_bound` with the threshold that belongs to the tolerance. Where modes are not orthogonal (under a preconditioner,
-    outside its own inner product) the tolerance grows by the square root of the preconditioner's condition number.
+    `krylov_bound` with the threshold that belongs to the tolerance. Where modes are not orthogonal (under a
+    preconditioner, outside its inner product) the tolerance grows by the root of the preconditioner's condition number.
 
     Args:
         kappa: relaxation rates per step [n]; a rate of 0 is constant drift.
@@ -125,18 +126,19 @@ def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: f
         At most W.
 
     Raises:
-        InputError: for a rate that is not finite or negative, which makes the window's first rows the smallest.
+        InputError: for a rate that is negative or not finite, or a tolerance outside 0 to 1.
     """
     x = window_rates(kappa, window=window, interval=interval)
     return min(
-        m + int((x >= slow_threshold(tolerance, degree=m - 1, window=window)).sum()) for m in range(1, window + 1)
+        window,
+        *(m + int((x >= slow_threshold(tolerance, degree=m - 1, window=window)).sum()) for m in range(1, window)),
     )
 
 
 def window_rates(kappa: ArrayLike, *, window: int, interval: int = 1) -> Array:
     """Decay exponents over a window, -W s ln(1 - kappa) [n], close to kappa W s; infinite for modes that change sign.
 
-    A mode with kappa > 1 changes sign at every step, so it is no slow decay however long it lasts.
+    A mode with kappa > 1 changes sign at every step; it is counted as no slow decay however long it lasts.
 
     Args:
         kappa: relaxation rates per step [n].
@@ -180,7 +182,7 @@ def numerical_rank(rows: ArrayLike, *, tolerance: float = 1e-2) -> int:
     return int((sigma > tolerance * np.linalg.norm(sigma)).sum())
 
 
-# strength of a mode against its curvature -------------------------------------------------------------------------------
+# strength of a mode against its curvature ---------------------------------------------------------------------------
 
 
 def inverted_hierarchy_pub(gradient: ArrayLike, h: ArrayLike, *, omega: float = 0.0) -> Array:
@@ -212,11 +214,11 @@ def inverted_hierarchy_code_pub(gradient: ArrayLike, h: ArrayLike, *, window: in
 
 
 def noise_strength(noise: ArrayLike, kappa: ArrayLike, *, eta: float, window: int, interval: int = 1) -> Array:
-    """Root mean square strength of a mode that gradient noise drives, in the steady state of y' = (1 - kappa) y - eta xi.
+    """Root mean square strength of a mode that noise drives, in the steady state of y' = (1 - kappa) y - eta xi.
 
     Rows are y(t + s) - y(t), so d^2 = W 2 eta^2 sigma^2 / (2 kappa - kappa^2) (1 - (1 - kappa)^s): eta sigma sqrt(W s)
-    whatever the curvature while kappa s is small, and sigma eta sqrt(W / kappa) once it is large, where the published law holds
-    with the noise's amplitude in the place of |G| (this library).
+    whatever the curvature while kappa s is small, and sigma eta sqrt(W / kappa) once it is large, where the published
+    law holds with the noise's amplitude in the place of |G| (this library).
 
     Args:
         noise: standard deviation sigma of the preconditioned gradient along the mode [n].
@@ -231,7 +233,8 @@ def noise_strength(noise: ArrayLike, kappa: ArrayLike, *, eta: float, window: in
     kappa, noise = np.asarray(kappa, dtype=np.float64), np.asarray(noise, dtype=np.float64)
     steady = (kappa > 0) & (kappa < 2)
     k = np.where(steady, kappa, 1.0)
-    lost = np.where(k < 1, -np.expm1(interval * np.log1p(-np.minimum(k, 0.5 + k / 2))), 1 - (1 - k) ** interval)
+    # Without cancellation for slow modes.
+    lost = np.where(k < 0.5, -np.expm1(interval * np.log1p(-np.minimum(k, 0.5))), 1 - (1 - k) ** interval)
     square = window * 2 * (eta * noise) ** 2 / (k * (2 - k)) * lost
     return np.where(steady, np.sqrt(square), np.nan)
 
@@ -239,13 +242,3 @@ def noise_strength(noise: ArrayLike, kappa: ArrayLike, *, eta: float, window: in
 def _over_root(gradient: ArrayLike, stiffness: Array) -> Array:
     positive = stiffness > 0
     return np.where(positive, np.abs(np.asarray(gradient)) / np.sqrt(np.where(positive, stiffness, 1.0)), np.nan)
-
-
-def violations(bounds: Sequence[int], ranks: Sequence[int]) -> int:
-    """How many windows have a rank above their bound.
-
-    Args:
-        bounds: one for each window.
-        ranks: one for each window.
-    """
-    return sum(rank > bound for bound, rank in zip(bounds, ranks, strict=True))
