@@ -2,8 +2,8 @@
 
 Descent on a quadratic multiplies the displacement along eigenvector i by 1 - kappa_i, kappa_i = eta (h_i + omega), at
 every step. Over the W rows of a window, s steps each, that part of the updates follows the sequence z_i^0 .. z_i^(W-1),
-z_i = (1 - kappa_i)^s. The rows span a Krylov space: in exact arithmetic the rank is the number of different z_i, at most
-W. What counts is how far the sequences differ within a window, which depends on kappa W s.
+z_i = (1 - kappa_i)^s. The rows span a Krylov space: in exact arithmetic its rank is the number of different z_i, or W if
+that is less. What counts is how far the sequences differ within a window, which depends on kappa W s.
 """
 
 from typing import Any
