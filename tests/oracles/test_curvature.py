@@ -193,7 +193,7 @@ def test_no_rate_without_a_restoring_force():
     assert found.preconditioned[0] < 0
     assert np.isnan(found.rates[0])
     assert not found.rates_resolved[0]
-    assert np.isnan(adiabatic_relax(0.3, np.r_[0.1, found.rates], position=1, interval=1))
+    assert np.isnan(adiabatic_relax(0.3, np.r_[0.1, found.rates], position=1, every=1))
 
 
 def test_errors_shrink_with_batches_and_cover_the_truth():
@@ -374,11 +374,11 @@ def test_directions_and_batches_that_do_not_fit():
 
 def test_adiabatic_relax():
     rates = np.array([0.1, 0.3, 0.5])
-    assert adiabatic_relax(0.8, rates, position=1, interval=20) == pytest.approx(0.8 / (20 * 0.2))
-    assert adiabatic_relax(0.8, rates, position=2, interval=1) == pytest.approx(0.8 / 0.4)
-    assert np.isnan(adiabatic_relax(0.8, rates, position=3, interval=1))
+    assert adiabatic_relax(0.8, rates, position=1, every=20) == pytest.approx(0.8 / (20 * 0.2))
+    assert adiabatic_relax(0.8, rates, position=2, every=1) == pytest.approx(0.8 / 0.4)
+    assert np.isnan(adiabatic_relax(0.8, rates, position=3, every=1))
     with pytest.raises(InputError, match="count from one"):
-        adiabatic_relax(0.8, rates, position=0, interval=1)
+        adiabatic_relax(0.8, rates, position=0, every=1)
 
 
 # largest eigenvalues --------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _summary(
     )
 
 
-def adiabatic_relax(adiabatic_rot: float, rates: Array, *, position: int, interval: int) -> float:
+def adiabatic_relax(adiabatic_rot: float, rates: Array, *, position: int, every: int) -> float:
     """Rotation of the leading directions per relaxation time: adiabatic_rot / (s kappa), a pure number.
 
     kappa is the mean rate of the modes on both sides of the gap. The published parameter divides by the learning rate
@@ -158,17 +158,17 @@ def adiabatic_relax(adiabatic_rot: float, rates: Array, *, position: int, interv
         adiabatic_rot: |dM|_F / (lambda_k - lambda_k+1) per observation.
         rates: kappa per step, largest mode first [count]; NaN where undefined.
         position: k*, from 1.
-        interval: s, steps per observation.
+        every: steps s per observation.
 
     Returns:
         NaN where a rate of the pair is undefined or was not measured.
 
     Raises:
-        InputError: if the position or the interval is below one.
+        InputError: if the position or the every is below one.
     """
-    for name, value in (("position", position), ("interval", interval)):
+    for name, value in (("position", position), ("every", every)):
         if value < 1:
             raise InputError(name, expected="1 or more", found=str(value), remedy="count from one")
     if position >= len(rates):
         return float("nan")
-    return float(adiabatic_rot / (interval * rates[position - 1 : position + 1].mean()))
+    return float(adiabatic_rot / (every * rates[position - 1 : position + 1].mean()))

@@ -3,7 +3,7 @@
 from spectral_edge.errors import InputError
 
 
-def stability_threshold(eta: float, *, momentum: float = 0.0, averaged: bool = False) -> float:
+def stability_threshold(rate: float, *, momentum: float = 0.0, averaged: bool = False) -> float:
     """The curvature at which a mode turns from decay to growth: there it changes sign at every step.
 
     From the recurrence y' = (1 + beta - eta h) y - beta y_before with a root at -1: h = 2 (1 + beta) / eta. Where
@@ -11,7 +11,7 @@ def stability_threshold(eta: float, *, momentum: float = 0.0, averaged: bool = F
     takes the place of h under a preconditioner that changes slowly (Cohen and others 2021, 2022).
 
     Args:
-        eta: learning rate.
+        rate: learning rate eta.
         momentum: beta; 0 gives 2 / eta.
         averaged: whether the gradient enters the momentum with weight 1 - beta (Adam) or 1 (SGD).
 
@@ -19,10 +19,10 @@ def stability_threshold(eta: float, *, momentum: float = 0.0, averaged: bool = F
         The curvature, per learning-rate unit.
 
     Raises:
-        InputError: unless eta > 0 and 0 <= beta < 1.
+        InputError: unless rate > 0 and 0 <= beta < 1.
     """
-    if not eta > 0:
-        raise InputError("eta", expected="a positive learning rate", found=str(eta), remedy="check its schedule")
+    if not rate > 0:
+        raise InputError("rate", expected="a positive learning rate", found=str(rate), remedy="check its schedule")
     if not 0 <= momentum < 1:
         raise InputError("momentum", expected="0 <= beta < 1", found=str(momentum), remedy="pass Adam's beta1")
-    return 2 * (1 + momentum) / (eta * (1 - momentum if averaged else 1.0))
+    return 2 * (1 + momentum) / (rate * (1 - momentum if averaged else 1.0))

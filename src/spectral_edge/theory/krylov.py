@@ -17,20 +17,20 @@ from spectral_edge.errors import InputError
 Array = NDArray[np.float64]
 
 
-def krylov_bound_pub(h: ArrayLike, *, eta: float, window: int) -> int:
+def krylov_bound_pub(h: ArrayLike, *, rate: float, window: int) -> int:
     """The published bound on k*: how many curvatures reach 1 / (eta W) (arXiv 2603.28964, the Krylov bound).
 
     It takes raw curvature, counts observations as if they were steps, and leaves out the direction of drift.
 
     Args:
         h: curvatures [n].
-        eta: learning rate.
+        rate: learning rate eta.
         window: W, rows.
     """
-    return int((np.asarray(h, dtype=np.float64) >= 1 / (eta * window)).sum())
+    return int((np.asarray(h, dtype=np.float64) >= 1 / (rate * window)).sum())
 
 
-def krylov_bound(kappa: ArrayLike, *, window: int, interval: int = 1, threshold: float = 1.0) -> int:
+def krylov_bound(kappa: ArrayLike, *, window: int, every: int = 1, threshold: float = 1.0) -> int:
     """One direction of drift, and one for each mode that relaxes within the window: 1 + #{kappa W s >= threshold}.
 
     To first order in kappa it bounds the number of singular values above `slow_residual(threshold)` of the window's
@@ -40,28 +40,28 @@ def krylov_bound(kappa: ArrayLike, *, window: int, interval: int = 1, threshold:
     Args:
         kappa: relaxation rates per step [n].
         window: W, rows.
-        interval: s, steps per row.
+        every: steps s per observation.
         threshold: of kappa W s; 1 is the usual reading, at which the residual is .28.
     """
     with np.errstate(invalid="ignore"):
-        return 1 + int((np.asarray(kappa, dtype=np.float64) * window * interval >= threshold).sum())
+        return 1 + int((np.asarray(kappa, dtype=np.float64) * window * every >= threshold).sum())
 
 
-def slow_residual(rate: ArrayLike, *, degree: int = 0, window: int | None = None) -> Array:
+def slow_residual(exponent: ArrayLike, *, degree: int = 0, window: int | None = None) -> Array:
     """What is left of a decay over the window after its best polynomial in time is taken away, relative to the decay.
 
     For a constant (degree 0) it is sqrt(1 - tanh(x/2) / (x/2)), close to x / sqrt(12) for small x = kappa W s; this
     library.
 
     Args:
-        rate: x, decay exponents over the window [...].
+        exponent: x = kappa W s, of decays over the window [...].
         degree: of the polynomial.
         window: W, for decay sampled at W rows; None for a continuous window, which never leaves less (degree 0 only).
 
     Raises:
         InputError: for a degree above 0 without a number of rows, or outside 0 to W - 1.
     """
-    x = np.asarray(rate, dtype=np.float64)
+    x = np.asarray(exponent, dtype=np.float64)
     if window is None:
         if degree != 0:
             raise InputError(
@@ -97,8 +97,8 @@ def slow_threshold(tolerance: float, *, degree: int = 0, window: int) -> float:
     if not 0 < tolerance < 1:
         raise InputError("tolerance", expected="between 0 and 1", found=str(tolerance), remedy="use for instance 1e-2")
 
-    def excess(log_rate: float) -> float:
-        return float(slow_residual(np.exp(log_rate), degree=degree, window=window)) - tolerance
+    def excess(log_exponent: float) -> float:
+        return float(slow_residual(np.exp(log_exponent), degree=degree, window=window)) - tolerance
 
     # Beyond e^6.2 = 500 only the first row is left, and nothing changes any more.
     low, high = np.log(1e-12), 6.2
@@ -108,7 +108,7 @@ def slow_threshold(tolerance: float, *, degree: int = 0, window: int) -> float:
     return float(np.exp(found))
 
 
-def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: float = 1e-2) -> int:
+def rank_bound(kappa: ArrayLike, *, window: int, every: int = 1, tolerance: float = 1e-2) -> int:
     """An upper bound on the numerical rank of a window of deterministic updates (this library).
 
     Slow modes together are a polynomial of degree m - 1 in time up to the tolerance and take m directions, each of the
@@ -119,7 +119,7 @@ def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: f
     Args:
         kappa: relaxation rates per step [n]; a rate of 0 is constant drift.
         window: W, rows.
-        interval: s, steps per row.
+        every: steps s per observation.
         tolerance: singular values up to this share of the window's Frobenius norm do not count.
 
     Returns:
@@ -128,14 +128,14 @@ def rank_bound(kappa: ArrayLike, *, window: int, interval: int = 1, tolerance: f
     Raises:
         InputError: for a rate that is negative or not finite, or a tolerance outside 0 to 1.
     """
-    x = window_rates(kappa, window=window, interval=interval)
+    x = decay_exponents(kappa, window=window, every=every)
     return min(
         window,
         *(m + int((x >= slow_threshold(tolerance, degree=m - 1, window=window)).sum()) for m in range(1, window)),
     )
 
 
-def window_rates(kappa: ArrayLike, *, window: int, interval: int = 1) -> Array:
+def decay_exponents(kappa: ArrayLike, *, window: int, every: int = 1) -> Array:
     """Decay exponents over a window, -W s ln(1 - kappa) [n], close to kappa W s; infinite for modes that change sign.
 
     A mode with kappa > 1 changes sign at every step; it is counted as no slow decay however long it lasts.
@@ -143,7 +143,7 @@ def window_rates(kappa: ArrayLike, *, window: int, interval: int = 1) -> Array:
     Args:
         kappa: relaxation rates per step [n].
         window: W, rows.
-        interval: s, steps per row.
+        every: steps s per observation.
 
     Raises:
         InputError: for a rate that is negative or not finite.
@@ -154,19 +154,19 @@ def window_rates(kappa: ArrayLike, *, window: int, interval: int = 1) -> Array:
             "kappa", expected="finite rates of at least 0", found="others", remedy="leave out undefined modes"
         )
     with np.errstate(divide="ignore"):
-        return np.where(kappa < 1, -window * interval * np.log1p(-np.minimum(kappa, 1.0)), np.inf)
+        return np.where(kappa < 1, -window * every * np.log1p(-np.minimum(kappa, 1.0)), np.inf)
 
 
-def krylov_rows(kappa: ArrayLike, displacement: ArrayLike, *, window: int, interval: int = 1) -> Array:
+def krylov_rows(kappa: ArrayLike, displacement: ArrayLike, *, window: int, every: int = 1) -> Array:
     """The updates of descent on a quadratic [W, n], in the basis of its eigenvectors.
 
     Args:
         kappa: relaxation rates per step [n].
         displacement: from the minimum, before the first update [n].
         window: W, rows.
-        interval: s, steps per row.
+        every: steps s per observation.
     """
-    z = (1 - np.asarray(kappa, dtype=np.float64)) ** interval
+    z = (1 - np.asarray(kappa, dtype=np.float64)) ** every
     powers = z ** np.arange(window)[:, None]
     return powers * ((z - 1) * np.asarray(displacement, dtype=np.float64))
 
@@ -185,18 +185,20 @@ def numerical_rank(rows: ArrayLike, *, tolerance: float = 1e-2) -> int:
 # strength of a mode against its curvature ---------------------------------------------------------------------------
 
 
-def inverted_hierarchy_pub(gradient: ArrayLike, h: ArrayLike, *, omega: float = 0.0) -> Array:
+def inverted_hierarchy_pub(gradient: ArrayLike, h: ArrayLike, *, decay: float = 0.0) -> Array:
     """The published strength of a mode up to a factor, |G| / sqrt(h + omega) (arXiv 2603.28964, Prop. 5.1).
+
+    `signal_flow.steady_energy_pub` has the factor; `signal_flow.expected_energy` is what a settled mode shows, for every s.
 
     Args:
         gradient: projected gradients [n].
         h: curvatures [n].
-        omega: decoupled weight decay.
+        decay: decoupled weight decay omega.
 
     Returns:
         NaN where h + omega is not positive.
     """
-    return _over_root(gradient, np.asarray(h, dtype=np.float64) + omega)
+    return _over_root(gradient, np.asarray(h, dtype=np.float64) + decay)
 
 
 def inverted_hierarchy_code_pub(gradient: ArrayLike, h: ArrayLike, *, window: int) -> Array:
@@ -211,32 +213,6 @@ def inverted_hierarchy_code_pub(gradient: ArrayLike, h: ArrayLike, *, window: in
         NaN where h is not positive.
     """
     return np.sqrt(window) * _over_root(gradient, np.asarray(h, dtype=np.float64))
-
-
-def noise_strength(noise: ArrayLike, kappa: ArrayLike, *, eta: float, window: int, interval: int = 1) -> Array:
-    """Root mean square strength of a mode that noise drives, in the steady state of y' = (1 - kappa) y - eta xi.
-
-    Rows are y(t + s) - y(t), so d^2 = W 2 eta^2 sigma^2 / (2 kappa - kappa^2) (1 - (1 - kappa)^s): eta sigma sqrt(W s)
-    whatever the curvature while kappa s is small, and sigma eta sqrt(W / kappa) once it is large, where the published
-    law holds with the noise's amplitude in the place of |G| (this library).
-
-    Args:
-        noise: standard deviation sigma of the preconditioned gradient along the mode [n].
-        kappa: relaxation rates per step [n].
-        eta: learning rate.
-        window: W, rows.
-        interval: s, steps per row.
-
-    Returns:
-        NaN where there is no steady state, kappa outside 0 to 2.
-    """
-    kappa, noise = np.asarray(kappa, dtype=np.float64), np.asarray(noise, dtype=np.float64)
-    steady = (kappa > 0) & (kappa < 2)
-    k = np.where(steady, kappa, 1.0)
-    # Without cancellation for slow modes.
-    lost = np.where(k < 0.5, -np.expm1(interval * np.log1p(-np.minimum(k, 0.5))), 1 - (1 - k) ** interval)
-    square = window * 2 * (eta * noise) ** 2 / (k * (2 - k)) * lost
-    return np.where(steady, np.sqrt(square), np.nan)
 
 
 def _over_root(gradient: ArrayLike, stiffness: Array) -> Array:
