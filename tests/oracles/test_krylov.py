@@ -187,6 +187,18 @@ def test_threshold_is_the_inverse(tolerance, degree):
         assert float(slow_residual(1e3, degree=degree, window=10)) < tolerance
 
 
+def test_long_and_short_windows():
+    assert rank_bound([0.1, 1e-9], window=1) == 1
+    kappa = np.logspace(-6, 0, 200)
+    rows = krylov_rows(kappa, 1 / kappa, window=60, every=3)
+    for tolerance in (1e-2, 1e-6):
+        assert (
+            numerical_rank(rows, tolerance=tolerance)
+            <= rank_bound(kappa, window=60, every=3, tolerance=tolerance)
+            <= 60
+        )
+
+
 def test_thresholds_of_the_usual_readings():
     assert float(slow_residual(1.0)) == pytest.approx(0.2753, abs=1e-4)
     assert slow_threshold(1e-2, window=10) == pytest.approx(1e-2 * np.sqrt(12 * 100 / 99), rel=1e-2)
@@ -213,11 +225,9 @@ def test_published_strengths_have_no_length(scale, gradient, h):
     code = inverted_hierarchy_code_pub(gradient, h, window=9)
     assert float(code) == pytest.approx(3 * float(pub))
     assert float(inverted_hierarchy_code_pub(gradient / scale, h / scale**2, window=9)) == pytest.approx(float(code))
-    kappa = 1e-3 * h
-    d = noise_strength(gradient, kappa, eta=1e-3, window=9)
-    assert float(noise_strength(gradient / scale, kappa, eta=1e-3 * scale**2, window=9)) == pytest.approx(
-        scale * float(d)
-    )
+    d = expected_energy(rate=1e-3, curvature=h, window=9, noise=gradient**2)
+    rescaled = expected_energy(rate=1e-3 * scale**2, curvature=h / scale**2, window=9, noise=(gradient / scale) ** 2)
+    assert float(rescaled) == pytest.approx(scale**2 * float(d))
 
 
 def test_undefined_strengths_are_nan():

@@ -2,13 +2,14 @@
 
 Descent on a quadratic multiplies the displacement along eigenvector i by 1 - kappa_i, kappa_i = eta (h_i + omega), at
 every step. Over the W rows of a window, s steps each, that part of the updates follows the sequence z_i^0 .. z_i^(W-1),
-z_i = (1 - kappa_i)^s. The rows span a Krylov space: in exact arithmetic its rank is the number of different z_i, or W if
-that is less. What counts is how far the sequences differ within a window, which depends on kappa W s.
+z_i = (1 - kappa_i)^s. The rows span a Krylov space: its exact rank is the number of different z_i, or W if that is
+less. What counts is how far the sequences differ within a window, which depends on kappa W s.
 """
 
 from typing import Any
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
@@ -74,7 +75,7 @@ def slow_residual(exponent: ArrayLike, *, degree: int = 0, window: int | None = 
     if not 0 <= degree < window:
         raise InputError("degree", expected=f"0 to {window - 1}", found=str(degree), remedy="use a lower degree")
     time = np.arange(window) / window
-    basis, _ = np.linalg.qr(np.vander(2 * time - 1, degree + 1, increasing=True))
+    basis, _ = np.linalg.qr(legvander(2 * time - 1, degree))
     decay = np.exp(-x[..., None] * time)
     left = decay - (decay @ basis) @ basis.T
     return np.linalg.norm(left, axis=-1) / np.linalg.norm(decay, axis=-1)
@@ -129,10 +130,8 @@ def rank_bound(kappa: ArrayLike, *, window: int, every: int = 1, tolerance: floa
         InputError: for a rate that is negative or not finite, or a tolerance outside 0 to 1.
     """
     x = decay_exponents(kappa, window=window, every=every)
-    return min(
-        window,
-        *(m + int((x >= slow_threshold(tolerance, degree=m - 1, window=window)).sum()) for m in range(1, window)),
-    )
+    fast = [int((x >= slow_threshold(tolerance, degree=m - 1, window=window)).sum()) for m in range(1, window)]
+    return min([window, *(m + more for m, more in enumerate(fast, 1))])
 
 
 def decay_exponents(kappa: ArrayLike, *, window: int, every: int = 1) -> Array:
@@ -188,7 +187,7 @@ def numerical_rank(rows: ArrayLike, *, tolerance: float = 1e-2) -> int:
 def inverted_hierarchy_pub(gradient: ArrayLike, h: ArrayLike, *, decay: float = 0.0) -> Array:
     """The published strength of a mode up to a factor, |G| / sqrt(h + omega) (arXiv 2603.28964, Prop. 5.1).
 
-    `signal_flow.steady_energy_pub` has the factor; `signal_flow.expected_energy` is what a settled mode shows, for every s.
+    `signal_flow.steady_energy_pub` has the factor; `signal_flow.expected_energy` is what a settled mode shows.
 
     Args:
         gradient: projected gradients [n].
