@@ -45,7 +45,7 @@ class LossSeries:
 
     @property
     def residual(self) -> Array:
-        """rho = |change - sum of modes| / |change| [N]."""
+        """What the modes miss, rho = |change - sum of modes| / |change| [N]."""
         return parts.residual(self.change, parts.total(self.modes))
 
     @property
@@ -262,9 +262,7 @@ def _changes(trace: ProbedTrace, name: str, index: NDArray[np.intp]) -> tuple[Ar
     return change, rounded, np.isfinite(change)
 
 
-def _integrated(
-    products: Products, name: str, rule: str, index: NDArray[np.intp]
-) -> tuple[Array, NDArray[np.bool_]]:
+def _integrated(products: Products, name: str, rule: str, index: NDArray[np.intp]) -> tuple[Array, NDArray[np.bool_]]:
     """Products of the chord's mean gradient with the windows that end at `index`, and where they are known."""
     if rule == "gauss":
         first, known = products.at(f"{name}/gauss_1", index)

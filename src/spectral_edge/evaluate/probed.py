@@ -113,7 +113,7 @@ class Products:
             row = self._named(name).get(step)
             if row is not None and row.lags.shape[-1] >= self._width:
                 found[n] = _summed(row.lags, self._members[step])[: self._width][::-1]
-        return found, np.isfinite(found).all(axis=-1)
+        return found, _known(found)
 
     def before(self, name: str, index: NDArray[np.intp]) -> tuple[Array, NDArray[np.bool_]]:
         """Products of a probe taken where the last update of each window starts [N, W], and where they are known [N].
@@ -130,7 +130,7 @@ class Products:
                 members = self._members[step]
                 past = _summed(row.lags, members)[: self._width - 1][::-1]
                 found[n] = np.append(past, _summed(row.following, members))
-        return found, np.isfinite(found).all(axis=-1)
+        return found, _known(found)
 
     def between(self, name: str, other: str, index: NDArray[np.intp]) -> Array:
         """Products of two probes of the same observation [N]; of one with itself, its squared norm.
@@ -154,6 +154,10 @@ class Products:
         if name not in self._rows:
             self._rows[name] = {row.step: row for row in self._trace.probes(name)}
         return self._rows[name]
+
+
+def _known(products: Array) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(products).all(axis=-1))
 
 
 def _summed(values: Array, members: Sequence[int]) -> Array:

@@ -149,7 +149,7 @@ def signed_shares(terms: Array) -> Array:
 
 
 def residual(change: Array, predicted: Array) -> Array:
-    """rho = |change - predicted| / |change| [N]; NaN where nothing changed.
+    """What a prediction misses, rho = |change - predicted| / |change| [N]; NaN where nothing changed.
 
     Args:
         change: measured change of the loss.
@@ -217,7 +217,7 @@ def gradient_share(gradient: Array, decay: Array) -> Array:
 
 
 def net_share(gradient: Array, decay: Array) -> Array:
-    """g / (g + w), the signed share of the gradient in an update's motion along a mode (this library).
+    """Signed share g / (g + w) of the gradient in an update's motion along a mode (this library).
 
     Above 1 where decay pulls back, negative where decay wins; the energy share hides both.
 
