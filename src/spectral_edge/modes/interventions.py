@@ -84,7 +84,8 @@ class Intervention:
             optimizer.step()
             act = intervention.step()
 
-    It keeps a copy of the parameters, makes another during `step`, and draws no random number. Once entered, `step` never raises.
+    It keeps a copy of the parameters, makes another during `step`, and draws no random number. Once entered, `step`
+    never raises.
 
     A *budget* makes arms comparable: the share of the update's energy that an arm removes, exactly, step by step. It
     is either the 1-based position of the direction whose component sets it on this very trajectory, or the shares that
