@@ -5,6 +5,7 @@ marked `py`, `sh` or `text`.
 """
 
 import inspect
+import json
 import re
 import runpy
 import sys
@@ -17,7 +18,7 @@ from spectral_edge import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -66,6 +67,30 @@ def test_examples_run_and_leave_nothing_behind(path, tmp_path, monkeypatch, caps
     runpy.run_path(str(path), run_name="__main__")
     assert len(capsys.readouterr().out.splitlines()) >= 5
     assert not list(tmp_path.iterdir())
+
+
+FIGURES = [path for folder in ("theory", "consistency") for path in sorted((ROOT / "examples" / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_scripts_of_figures_run_and_say_what_they_found(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path), "--quick"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.strip()
+    recorded = json.loads((tmp_path / "results" / path.parent.name / f"{path.stem}.json").read_text(encoding="utf-8"))
+    assert recorded["command"] == f"python examples/{path.parent.name}/{path.name} --quick"
+    assert recorded["numbers"]
+    full = json.loads((ROOT / "results" / path.parent.name / f"{path.stem}.json").read_text(encoding="utf-8"))
+    assert full["command"] == f"python examples/{path.parent.name}/{path.name}"
+    assert keys(full["numbers"]) == keys(recorded["numbers"]), "run the script again: it now gives other numbers"
+
+
+def keys(value):
+    """The paths of names in a nested result; items of lists have none."""
+    if not isinstance(value, dict):
+        return set()
+    return {(name, *inner) for name, below in value.items() for inner in (keys(below) or {()})}
 
 
 def test_the_watching_example_keeps_a_trace_where_it_is_told(tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
     "plots": {*BASE, "analysis", "measure", "simulate", "theory"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
+    "studies": {*BASE, "experiments"},
     "experiments": {"<public>", "errors", "transitions"},
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},

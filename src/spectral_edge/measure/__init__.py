@@ -1,6 +1,7 @@
 """From lag rows to every named quantity: pure NumPy in float64."""
 
 from spectral_edge.measure.decline import DECLINED, Decline, decline_null, decline_pub
+from spectral_edge.measure.dynamics import Swap, persistence, project, swap
 from spectral_edge.measure.gram import cosines, grams, group_rows, sketch_error, window_ends
 from spectral_edge.measure.nulls import NO_MEMORY, Memory, known_memory, prepare_band
 from spectral_edge.measure.spectrum import Spectrum, spectrum
@@ -14,6 +15,7 @@ __all__ = [
     "Decline",
     "Memory",
     "Spectrum",
+    "Swap",
     "WindowOptions",
     "Windows",
     "cosines",
@@ -22,8 +24,11 @@ __all__ = [
     "grams",
     "group_rows",
     "known_memory",
+    "persistence",
     "prepare_band",
+    "project",
     "sketch_error",
     "spectrum",
+    "swap",
     "window_ends",
 ]

@@ -38,7 +38,7 @@ def hvp(
     """
     tensors = list(parameters.values())
     with torch.enable_grad():
-        first: Sequence[Tensor | None] = torch.autograd.grad(loss(), tensors, create_graph=True, allow_unused=True)
+        first = _maybe(torch.autograd.grad(loss(), tensors, create_graph=True, allow_unused=True))
         terms = [
             (g * vector[name].to(g)).sum()
             for name, g in zip(parameters, first, strict=True)
@@ -59,3 +59,8 @@ def _by_name(parameters: Mapping[str, Tensor], found: Sequence[Tensor | None]) -
         name: torch.zeros_like(tensor) if value is None else value.detach()
         for (name, tensor), value in zip(parameters.items(), found, strict=True)
     }
+
+
+def _maybe(found: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """The same, typed as what `allow_unused=True` gives."""
+    return found
