@@ -187,7 +187,12 @@ def test_arguments_that_cannot_be_used(options, words):
 
 def test_directions_that_cannot_be_used():
     parameters = {"a": torch.zeros(3)}
-    for direction in ({"b": torch.ones(3)}, {"a": torch.ones(4)}, {"a": torch.zeros(3)}, {"a": torch.full((3,), 1e999)}):
+    for direction in (
+        {"b": torch.ones(3)},
+        {"a": torch.ones(4)},
+        {"a": torch.zeros(3)},
+        {"a": torch.full((3,), 1e999)},
+    ):
         with pytest.raises(se.InputError, match="direction"):
             Intervention(parameters, [direction])
     with pytest.raises(se.InputError, match="parameters"):
