@@ -240,8 +240,8 @@ def _sentences(
     limit: float,
 ) -> tuple[str, ...]:
     found = [
-        f"A planted direction shows from d = {threshold:.4g} on, the detection threshold; {settings.overlap:.0%} of it can "
-        f"be read at {apart:.3g} times that strength.",
+        f"A planted direction shows from d = {threshold:.4g} on, the detection threshold; {settings.overlap:.0%} of it "
+        f"can be read at {apart:.3g} times that strength.",
         f"Whatever is planted, the published ratio sigma_W / d_crit stays between {mean['ratio_pub'].min():.4g} and "
         f"{mean['ratio_pub'].max():.4g}; it cannot exceed {limit:.4g} and says nothing about the signal.",
     ]
