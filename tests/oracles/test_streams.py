@@ -147,6 +147,16 @@ def test_expected_inner_products(model, kind):
     assert within(gram, 3.0 * model.covariance(6) + 0.8)
 
 
+def test_planted_directions_take_their_share_of_the_dimensions():
+    """Isotropic noise in 30 dimensions, three of them singled out: E tr G and E tr G^2 of a Wishart matrix."""
+    size, parameters = 5, 30
+    silent = (Drift(energy=0.0), Modes(sigma=(0.0, 0.0), window=4))
+    stream = Stream(parameters=parameters, noise_energy=float(parameters), signals=silent)
+    gram = stream.grams(size, 20_000, rng(11)).gram
+    assert within(np.trace(gram, axis1=1, axis2=2), size * parameters)
+    assert within((gram**2).sum(axis=(1, 2)), size * parameters * (size + parameters + 1))
+
+
 def test_gram_matrices_have_the_moments_of_rows():
     """Second and third moments, on which every ratio depends, beside dense rows of the same uneven noise."""
     stream = Stream(parameters=1500, exponent=0.9, signals=(Drift(energy=0.05), CovarianceSpike(energy=0.1)))

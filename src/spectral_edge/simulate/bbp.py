@@ -199,7 +199,7 @@ def _run(settings: Bbp) -> BbpResult:
         direction_line=direction_threshold(
             overlap=settings.overlap, width=settings.width, dimension=dimensions, noise_energy=1.0
         ),
-        sentences=_sentences(settings, signal / detection, direction / detection, mean, left, right, limit),
+        sentences=_sentences(settings, detection, signal / detection, direction / detection, mean, left, right, limit),
     )
 
 
@@ -230,11 +230,18 @@ def _error(values: Array) -> float:
 
 
 def _sentences(
-    settings: Bbp, over: Array, apart: float, mean: dict[str, Array], left: Array, right: Array, limit: float
+    settings: Bbp,
+    threshold: float,
+    over: Array,
+    apart: float,
+    mean: dict[str, Array],
+    left: Array,
+    right: Array,
+    limit: float,
 ) -> tuple[str, ...]:
     found = [
-        f"A planted direction shows once it passes the detection threshold; {settings.overlap:.0%} of it can be read "
-        f"at {apart:.3g} times that strength.",
+        f"A planted direction shows from d = {threshold:.4g} on, the detection threshold; {settings.overlap:.0%} of it "
+        f"can be read at {apart:.3g} times that strength.",
         f"Whatever is planted, the published ratio sigma_W / d_crit stays between {mean['ratio_pub'].min():.4g} and "
         f"{mean['ratio_pub'].max():.4g}; it cannot exceed {limit:.4g} and says nothing about the signal.",
     ]
