@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from spectral_edge.plots.frame import FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain
 from spectral_edge.plots.simulations.flow import LINES
-from spectral_edge.simulate.flow import FlowModel, FlowResult
+from spectral_edge.simulate.flow import Flow, FlowResult
 from spectral_edge.simulate.record import save, script_options
 from spectral_edge.theory.linear_network import LinearNetwork, mode_strength
 from spectral_edge.theory.matrix_flow import age_spread, decaying_moment, moment_sigma, rolling_moment, second_sigma
@@ -64,9 +64,9 @@ def main() -> None:
     """Runs, draws and records."""
     options = script_options(__doc__, "examples/theory/flows.py")
     length = {"steps": 300, "jump_step": 150} if options.quick else {}
-    runs = {drive: FlowModel(drive=drive, **length).run() for drive in ("together", "in_turn")}
-    halved = {drive: FlowModel(drive=drive, memory=W / 2, **length).run() for drive in runs}
-    noisy = FlowModel(noise=1e-4, seed=1, **length).run()
+    runs = {drive: Flow(drive=drive, **length).run() for drive in ("together", "in_turn")}
+    halved = {drive: Flow(drive=drive, memory=W / 2, **length).run() for drive in runs}
+    noisy = Flow(noise=1e-4, seed=1, **length).run()
     reach = {
         name: float(brentq(lambda x, m=memory: abs(leading_error(x, m)) - BOUND, 1e-4, 0.45))
         for name, memory in (("T_W", W), ("T_half_W", W / 2))
@@ -103,7 +103,7 @@ def main() -> None:
     save(
         options.results / "flows.json",
         command=options.command,
-        settings={"model": FlowModel(**length), "bound": BOUND},
+        settings={"model": Flow(**length), "bound": BOUND},
         numbers=numbers,
     )
     for drive, result in runs.items():

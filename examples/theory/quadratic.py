@@ -6,7 +6,7 @@ Run from the repository's root: python examples/theory/quadratic.py
 import numpy as np
 
 from spectral_edge.plots.simulations.quadratic import draw
-from spectral_edge.simulate.quadratic import QuadraticModel
+from spectral_edge.simulate.quadratic import Quadratic
 from spectral_edge.simulate.record import save, script_options
 
 
@@ -15,10 +15,10 @@ def main() -> None:
     options = script_options(__doc__, "examples/theory/quadratic.py")
     runs = 50 if options.quick else 2000
     models = {
-        "plain": QuadraticModel(runs=runs),
-        "momentum": QuadraticModel(runs=runs, momentum=0.9),
-        "averaging": QuadraticModel(runs=runs, momentum=0.9, averaging=True),
-        "decay": QuadraticModel(runs=runs, weight_decay=1.0),
+        "plain": Quadratic(runs=runs),
+        "momentum": Quadratic(runs=runs, momentum=0.9),
+        "averaging": Quadratic(runs=runs, momentum=0.9, averaging=True),
+        "decay": Quadratic(runs=runs, weight_decay=1.0),
     }
     results = {name: model.run() for name, model in models.items()}
     numbers = {

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from spectral_edge.errors import InputError
 from spectral_edge.plots.simulations import flow as picture
-from spectral_edge.simulate.flow import FlowModel
+from spectral_edge.simulate.flow import Flow
 from spectral_edge.theory import gap_flow, matrix_flow, terms
 from spectral_edge.theory.damping import damping_ends, damping_rate, damping_test_pub
 from spectral_edge.theory.linear_network import LinearNetwork, mode_strength
@@ -235,7 +235,7 @@ def test_eigenvalues_of_the_moment_are_the_singular_values(updates):
 @pytest.mark.parametrize(("drive", "decay"), [("together", 0.0), ("in_turn", 0.0), ("together", 1.0)])
 def test_the_rolling_matrix_flow_holds_where_the_published_flow_errs_by_orders_of_magnitude(drive, decay):
     """Singular values of simulated noisy descent against flows told curvature, start, rate and noise variance only."""
-    result = FlowModel(drive=drive, weight_decay=decay, noise=1e-4, seed=1).run()
+    result = Flow(drive=drive, weight_decay=decay, noise=1e-4, seed=1).run()
     true, rolling = result.strengths["true"], result.strengths["rolling"]
     # sigma_1 in every window, the jump's included; sigma_2, 400 times smaller, feels the noise of single windows.
     assert np.abs(rolling[:, 0] / true[:, 0] - 1).max() < 0.02
@@ -390,7 +390,7 @@ def test_damping_is_seen_in_every_transient():
 
 
 def test_the_picture_and_the_sentences():
-    result = FlowModel(steps=200, jump_step=100).run()
+    result = Flow(steps=200, jump_step=100).run()
     assert len(picture.draw(result).axes) == 4
     assert f"{result.gap_error['published']:.3g} as printed" in result.sentences[0]
     terms_ = result.terms
@@ -411,4 +411,4 @@ def test_the_picture_and_the_sentences():
 )
 def test_the_simulation_refuses(wrong):
     with pytest.raises(InputError):
-        FlowModel(**wrong)
+        Flow(**wrong)

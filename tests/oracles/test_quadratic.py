@@ -6,7 +6,7 @@ import torch
 
 from spectral_edge.errors import InputError
 from spectral_edge.plots.simulations import quadratic as picture
-from spectral_edge.simulate.quadratic import QuadraticModel
+from spectral_edge.simulate.quadratic import Quadratic as QuadraticModel
 from spectral_edge.theory.linear_network import LinearNetwork, mode_flow, mode_strength
 from spectral_edge.theory.quadratic import Quadratic, State, rows, window_sigma, windows
 from spectral_edge.theory.signal_flow import expected_energy, steady_energy_pub

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowModel:
+class Flow:
     """Descent on a two-mode quadratic whose minimum jumps once, followed by every form of the flow.
 
     Attributes:
@@ -214,7 +214,7 @@ class FlowResult:
         sentences: the findings in words.
     """
 
-    settings: FlowModel
+    settings: Flow
     steps: NDArray[np.intp]
     strengths: dict[str, Array]
     gap: dict[str, Array]
@@ -227,7 +227,7 @@ class FlowResult:
 
 
 def _result(
-    settings: FlowModel, steps: NDArray[np.intp], strengths: dict[str, Array], terms: dict[str, Array]
+    settings: Flow, steps: NDArray[np.intp], strengths: dict[str, Array], terms: dict[str, Array]
 ) -> FlowResult:
     # A gap has no sign once singular values are sorted, so the flows' strengths are sorted too.
     ranked = {name: np.sort(value, axis=-1)[:, ::-1] for name, value in strengths.items()}

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import InputError
-from spectral_edge.theory.quadratic import Quadratic, rows
+from spectral_edge.theory import quadratic
 from spectral_edge.theory.signal_flow import steady_energy_pub
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadraticModel:
+class Quadratic:
     """The published inverted hierarchy d ~ |G| / sqrt(h + omega), judged on settled descent with gradient noise.
 
     Attributes:
@@ -63,7 +63,7 @@ class QuadraticModel:
             InputError: if a mode does not settle at this learning rate.
         """
         curvature = np.array(self.curvature)
-        model = Quadratic(
+        model = quadratic.Quadratic(
             curvature=curvature,
             noise=np.full(len(curvature), self.noise**2),
             decay=self.weight_decay,
@@ -81,7 +81,7 @@ class QuadraticModel:
             every=finest,
             generator=generator,
         )
-        windows = [rows(path[:, : self.window * s // finest + 1 : s // finest]) for s in self.every]
+        windows = [quadratic.rows(path[:, : self.window * s // finest + 1 : s // finest]) for s in self.every]
         energy = np.array([(window**2).sum(axis=1) for window in windows])
         exact = [self.window * np.diag(model.row_covariance(self.learning_rate, s)) for s in self.every]
         published = steady_energy_pub(
@@ -114,7 +114,7 @@ class QuadraticResult:
         sentences: the findings in words.
     """
 
-    settings: QuadraticModel
+    settings: Quadratic
     curvature: Array
     relaxation: Array
     energy: Array
@@ -128,7 +128,7 @@ class QuadraticResult:
     sentences: tuple[str, ...]
 
 
-def _result(settings: QuadraticModel, energy: Array, error: Array, exact: Array, published: Array) -> QuadraticResult:
+def _result(settings: Quadratic, energy: Array, error: Array, exact: Array, published: Array) -> QuadraticResult:
     curvature = np.array(settings.curvature)
     every = np.array(settings.every, dtype=np.float64)
     relaxation = settings.learning_rate * (curvature + settings.weight_decay) * every[:, None]

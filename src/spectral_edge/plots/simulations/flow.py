@@ -38,7 +38,7 @@ def draw(result: FlowResult) -> Figure:
     """Four panels: strengths, gap, ratio R, and the terms of the gap flows.
 
     Args:
-        result: of `FlowModel.run`.
+        result: of `Flow.run`.
     """
     figure = new_figure(1120)
     grid = figure.add_gridspec(2, 2, left=0.065, right=0.985, top=0.87, bottom=0.065, wspace=0.16, hspace=0.2)

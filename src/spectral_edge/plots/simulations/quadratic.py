@@ -18,7 +18,7 @@ def draw(result: QuadraticResult) -> Figure:
     """Two panels: E d^2 against curvature, and published over exact against the relaxation in one observation.
 
     Args:
-        result: of `QuadraticModel.run`.
+        result: of `Quadratic.run`.
     """
     figure = new_figure(640)
     left, right = figure.subplots(1, 2)
