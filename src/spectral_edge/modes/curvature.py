@@ -64,6 +64,11 @@ class ModeCurvature:
         """Relaxation rates kappa [count], per step; NaN where curvature and decay together do not restore."""
         return np.where(self.stiffness > 0, self.stiffness, np.nan)
 
+    def metrics(self) -> dict[str, float]:
+        """Curvature and relaxation rate by mode, as `monitor.log(**...)` takes them: `curvature_1`, `relaxation_1`, ..."""
+        found = {f"curvature_{j}": float(value) for j, value in enumerate(self.h, start=1)}
+        return found | {f"relaxation_{j}": float(value) for j, value in enumerate(self.rates, start=1)}
+
     @property
     def rates_resolved(self) -> NDArray[np.bool_]:
         """Whether a rate exceeds two of its standard errors [count]."""
