@@ -2,6 +2,7 @@
 
 from spectral_edge.measure.decline import DECLINED, Decline, decline_null, decline_pub
 from spectral_edge.measure.dynamics import Swap, persistence, project, swap
+from spectral_edge.measure.edge import k_stars
 from spectral_edge.measure.gram import cosines, grams, group_rows, sketch_error, window_ends
 from spectral_edge.measure.nulls import NO_MEMORY, Memory, known_memory, prepare_band
 from spectral_edge.measure.spectrum import Spectrum, spectrum
@@ -23,6 +24,7 @@ __all__ = [
     "decline_pub",
     "grams",
     "group_rows",
+    "k_stars",
     "known_memory",
     "persistence",
     "prepare_band",
