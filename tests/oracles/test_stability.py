@@ -215,7 +215,6 @@ def test_noise_scores_on_shared_rows_alone(lag):
     assert expected.sum() / 10 == pytest.approx(overlap.shared_overlap(10, lag), abs=1e-12)
     if lag == 1:
         assert expected[0, 0] == pytest.approx(0.66, abs=0.02)
-        assert expected[2, 2] == pytest.approx(0.43, abs=0.02)
 
 
 def test_memory_alone_keeps_a_direction():
@@ -240,9 +239,7 @@ def test_a_stable_direction_is_attenuated(strength, dimension):
     for _ in range(draws):
         rows = rng.standard_normal((2 * window, dimension))
         rows[:, 0] += loading
-        first, second = (
-            np.linalg.eigh(part @ part.T)[1][:, -1] @ part for part in (rows[:window], rows[window:])
-        )
+        first, second = (np.linalg.eigh(part @ part.T)[1][:, -1] @ part for part in (rows[:window], rows[window:]))
         first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
         found.append((first @ second) ** 2)
         shares.append(first[0] ** 2)

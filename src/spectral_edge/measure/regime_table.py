@@ -61,11 +61,14 @@ class RegimeTable:
 def _innovations(memory: Memory, size: int) -> Array:
     """[size - 1, size] map to rows that are independent and free of a constant drift, whatever their covariance.
 
-    Whitening turns a drift into the direction B^-1 1; an orthonormal basis of its complement leaves nothing of it.
+    Whitening turns a drift into the direction B^-1 1, which is projected out. Of what is left cosines in time make a
+    basis, in which any other stationary memory nearly decorrelates, so that it does not pass for few dimensions.
     """
     _, inverse = factor(memory, size)
-    drift = inverse @ np.ones((size, 1))
-    basis = np.linalg.qr(np.concatenate([drift, np.eye(size)[:, 1:]], axis=1))[0][:, 1:]
+    time = np.arange(size)
+    waves = np.cos(np.pi * np.outer(time + 0.5, time) / size)
+    waves[:, 0] = inverse.sum(axis=1)
+    basis = np.linalg.qr(waves)[0][:, 1:]
     found = np.ascontiguousarray(basis.T @ inverse)
     found.flags.writeable = False
     return found

@@ -51,8 +51,8 @@ def adiabatic_pub_lambda(change: Values, *, learning_rate: Values, gap_lambda: V
 def adiabatic_ntk(change_rate: Values, *, learning_rate: Values, gap: Values) -> Array:
     """|dK/dt|_F / (eta g^2) with K the tangent kernel and g a gap of its eigenvalues (arXiv 2603.28964, version 1).
 
-    A residual relaxes at eta K a step and an eigenvector of K turns by about |dK/dt| / g a step. So this is the rotation
-    in the time in which the two sides of the gap drift apart by a factor e. It is a pure number, provided that g is a
+    A residual relaxes at eta K a step and an eigenvector of K turns by about |dK/dt| / g a step. So this is rotation in
+    the time in which the two sides of the gap drift apart by a factor e. It is a pure number, provided that g is a
     gap of K itself and that K holds the curvature of the loss at the output (K = J J^T l'' / n), without which scaling
     the loss changes it.
 

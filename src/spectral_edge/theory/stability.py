@@ -205,9 +205,9 @@ def subspace_bound_yws(eigenvalues: Array, *, leading: int, operator: Array | fl
 def reversed_order(*, level: float = 1.0, gap: float = 0.2, excess: float = 0.01) -> tuple[Array, Array]:
     """Two windows of three rows, one row exchanged, whose leading directions are orthogonal (this library).
 
-    The eigenvalues go from level +- excess gap / 2 to level +- gap / 2 with the axes exchanged, by |dM|_op = (1 + excess)
-    gap / 2. So the factor 2 of Yu, Wang and Samworth cannot be lowered, and neither |dM|_op / gap nor |dM|_F / gap bounds
-    the sine.
+    The eigenvalues go from level +- excess gap / 2 to level +- gap / 2 with the axes exchanged, by |dM|_op = (1 +
+    excess) gap / 2. So the factor 2 of Yu, Wang and Samworth cannot be lowered, and neither |dM|_op / gap nor |dM|_F /
+    gap bounds the sine.
 
     Args:
         level: mean eigenvalue, in u^2, above half the gap.
