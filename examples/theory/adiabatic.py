@@ -3,7 +3,12 @@
 Run from the repository's root: python examples/theory/adiabatic.py
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from spectral_edge.measure import NO_MEMORY, Memory, WindowOptions, Windows, cosines, regime
@@ -14,6 +19,15 @@ from spectral_edge.plots.frame import FAINT, INK, LARGE, NORMAL, SMALL, new_figu
 from spectral_edge.simulate.record import save, script_options
 from spectral_edge.theory import adiabatic
 from spectral_edge.theory.adiabatic import EXPONENTS, Rescaling, transformed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from spectral_edge.simulate.record import Options
+
+Array = NDArray[np.float64]
+Numbers = dict[str, Any]
 
 COVARIANCES = {
     "iid": ("i.i.d., P = 1e5", 0.0, 1e5),
@@ -43,7 +57,7 @@ NAMES = {
 }
 
 
-def noise(covariance, window, memory, count, seed):
+def noise(covariance: str, window: int, memory: Memory, count: int, seed: int) -> Array:
     """Gram matrices of 2 W updates of power-law noise, their energy one."""
     _, exponent, size = COVARIANCES[covariance]
     law = PowerLaw(np.array([exponent]), np.log(np.array([size])))
@@ -51,20 +65,20 @@ def noise(covariance, window, memory, count, seed):
     return lower @ (next(draw_whitened(law, 2 * window, draws=count, seed=seed)) / law.sums(1)[0]) @ lower.T
 
 
-def measured(gram, rate, memory=NO_MEMORY):
+def measured(gram: Array, rate: float, memory: Memory = NO_MEMORY) -> Windows:
     """The library's quantities of these windows."""
     options = WindowOptions(gram.shape[-1] // 2, memory=memory)
     count = len(gram)
     return Windows(gram, options, learning_rate=np.full(count, rate), sketch_error=np.zeros(count))
 
 
-def share(chosen):
+def share(chosen: NDArray[np.bool_]) -> dict[str, float]:
     """Per cent and its binomial standard error."""
     rate = float(np.mean(chosen))
     return {"percent": 100 * rate, "standard_error": float(100 * np.sqrt(rate * (1 - rate) / len(chosen)))}
 
 
-def rescaled():
+def rescaled() -> Numbers:
     """One window of a noisy drift, described otherwise, and what the theory says of it."""
     rng = np.random.default_rng(0)
     updates = 1e-3 * (rng.standard_normal((20, 300)) + rng.standard_normal(300))
@@ -86,7 +100,7 @@ def rescaled():
     return found
 
 
-def isotropic_plateau(gram, position):
+def isotropic_plateau(gram: Array, position: NDArray[np.intp]) -> dict[str, float]:
     """Share called a plateau if the noise is taken for isotropic, with the dimension that cross cosines give."""
     width = gram.shape[-1] // 2
     lost = 1 - np.take_along_axis(window_overlaps(gram)[0], position[:, None] - 1, axis=1)[:, 0]
@@ -95,7 +109,7 @@ def isotropic_plateau(gram, position):
     return share(lost < 1 - chdtri(position.astype(float) ** 2, 0.05) / (position * dimension))
 
 
-def calibrated(options):
+def calibrated(options: Options) -> Numbers:
     """How noise of each covariance, memory and window is labelled."""
     found = {}
     for window in WINDOWS:
@@ -117,7 +131,7 @@ def calibrated(options):
     return found
 
 
-def seen(options):
+def seen(options: Options) -> Numbers:
     """How windows with structure are labelled, at W = 10: a share of the energy in one direction over noise."""
     count, window = (150 if options.quick else 4000), 10
     time = np.arange(2 * window)
@@ -142,7 +156,7 @@ def seen(options):
     return found
 
 
-def main():
+def main() -> None:
     """Runs, draws and records."""
     options = script_options(__doc__, "examples/theory/adiabatic.py")
     numbers = {"rescaled": rescaled(), "noise": calibrated(options), "structure": seen(options)}
@@ -169,7 +183,7 @@ def main():
     print(f"1/k noise, as isotropic and with its own covariance, at W = 5, 10, 20: {said}.")
 
 
-def draw(numbers):
+def draw(numbers: Numbers) -> Figure:
     """Four descriptions of one window; how often noise is called a plateau; what structure is seen."""
     figure = new_figure(1050)
     grid = figure.add_gridspec(2, 2, left=0.07, right=0.985, top=0.94, bottom=0.07, hspace=0.36, wspace=0.16)
@@ -180,11 +194,11 @@ def draw(numbers):
     return figure
 
 
-def _titled(ax, text):
+def _titled(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=LARGE - 1, fontweight="bold", color=INK)
 
 
-def _rescaled(ax, rows):
+def _rescaled(ax: Axes, rows: Numbers) -> None:
     plain(ax)
     at = np.arange(len(RESCALINGS))
     for place, (name, (label, colour)) in enumerate(NAMES.items()):
@@ -199,7 +213,7 @@ def _rescaled(ax, rows):
     _titled(ax, "The published parameter changes with the units of the same run")
 
 
-def _labelled(ax, cells):
+def _labelled(ax: Axes, cells: Numbers) -> None:
     plain(ax)
     at = np.arange(len(COVARIANCES))
     for place, window in enumerate(WINDOWS):
@@ -218,7 +232,7 @@ def _labelled(ax, cells):
     _titled(ax, "Uneven noise is no plateau once its covariance counts")
 
 
-def _sizes(ax, cells):
+def _sizes(ax: Axes, cells: Numbers) -> None:
     plain(ax)
     markers = {5: "o", 10: "s", 20: "^"}
     colours = {"none": "#0072B2", "ar": "#D55E00", "ten": "#009E73", "hundred": "#CC79A7"}
@@ -247,7 +261,7 @@ def _sizes(ax, cells):
     _titled(ax, "Nominally 5 %, with and without the optimizer's memory")
 
 
-def _structure(ax, cells):
+def _structure(ax: Axes, cells: Numbers) -> None:
     plain(ax)
     words = ["drift", "decay", "turn", "wander", "oscillation", "jitter"]
     colours = {"energy_0.1": "#B3D4EA", "energy_0.3": "#56B4E9", "energy_1": "#0072B2"}

@@ -3,7 +3,12 @@
 Run from the repository's root: python examples/theory/stability.py
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from spectral_edge.measure import NO_MEMORY, Memory, WindowOptions, Windows, subspace, tracking
 from spectral_edge.measure.nulls.power_law import PowerLaw
@@ -12,6 +17,14 @@ from spectral_edge.measure.spectrum import spectrum
 from spectral_edge.plots.frame import INK, LARGE, NORMAL, SMALL, new_figure, plain
 from spectral_edge.simulate.record import save, script_options
 from spectral_edge.theory import overlap, stability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+Array = NDArray[np.float64]
+Numbers = dict[str, Any]
 
 WINDOW, SHOWN = 10, 5
 PROCESSES = {
@@ -29,7 +42,7 @@ LABELS = {
 }
 
 
-def windows(exponent, memory, drift, count, seed):
+def windows(exponent: float, memory: Memory, drift: float, count: int, seed: int) -> Array:
     """Gram matrices of 2 W updates of power-law noise in 100,000 dimensions and a drift orthogonal to it."""
     law = PowerLaw(np.array([exponent]), np.log(np.array([1e5])))
     white = next(draw_whitened(law, 2 * WINDOW, draws=count, seed=seed)) / law.sums(1)[0]
@@ -37,18 +50,18 @@ def windows(exponent, memory, drift, count, seed):
     return lower @ white @ lower.T + drift
 
 
-def mean(values):
+def mean(values: Array) -> Numbers:
     """Mean over windows and its standard error."""
     error = np.nanstd(values, axis=0, ddof=1) / np.sqrt(len(values))
     return {"mean": np.nanmean(values, axis=0), "standard_error": error}
 
 
-def diagonal(gram, lag):
+def diagonal(gram: Array, lag: int) -> Array:
     """Squared overlap of v_j with v_j `lag` updates later, by index."""
     return np.diagonal(tracking.overlaps_at(gram, WINDOW, lag), axis1=1, axis2=2) ** 2
 
 
-def violations(gram):
+def violations(gram: Array) -> Numbers:
     """Shares of directions that turn by more than each bound allows, over all modes and for the first one."""
     block = gram[:, -WINDOW - 1 :, -WINDOW - 1 :]
     older, newer = spectrum(block[:, :-1, :-1]), spectrum(block[:, 1:, 1:])
@@ -69,7 +82,7 @@ def violations(gram):
     }
 
 
-def measured(name, count, seed):
+def measured(name: str, count: int, seed: int) -> Numbers:
     """Coefficients and overlaps of the leading modes of one process."""
     _, exponent, memory, drift = PROCESSES[name]
     gram = windows(exponent, memory, drift, count, seed)
@@ -83,7 +96,7 @@ def measured(name, count, seed):
     }
 
 
-def persistent(count, seed):
+def persistent(count: int, seed: int) -> Numbers:
     """Lag-W overlap and progress share of the first mode: a drift, a zero-mean spike and an oscillation."""
     rng = np.random.default_rng(seed)
     loading = {
@@ -102,7 +115,7 @@ def persistent(count, seed):
     return found
 
 
-def attenuated(count, seed):
+def attenuated(count: int, seed: int) -> Numbers:
     """Lag-W overlap of a drift that never turns, by its share of the energy, against theory."""
     found = {}
     for share in (0.03, 0.1, 0.3, 0.5):
@@ -113,7 +126,7 @@ def attenuated(count, seed):
     return found
 
 
-def lifetimes(steps, seed):
+def lifetimes(steps: int, seed: int) -> Numbers:
     """Mean number of windows that modes of i.i.d. noise are followed for, by lag, and the matched overlap at lag 1."""
     rows = np.random.default_rng(seed).standard_normal((steps, 3000))
     found = {}
@@ -127,7 +140,7 @@ def lifetimes(steps, seed):
     return found
 
 
-def main():
+def main() -> None:
     """Runs, draws and records."""
     options = script_options(__doc__, "examples/theory/stability.py")
     count = 200 if options.quick else 4000
@@ -172,7 +185,7 @@ def main():
         )
 
 
-def draw(numbers):
+def draw(numbers: Numbers) -> Figure:
     """Coefficients and overlaps by mode and process; violated bounds; the rotating direction."""
     figure = new_figure(1050)
     grid = figure.add_gridspec(2, 12, left=0.06, right=0.985, top=0.9, bottom=0.075, hspace=0.42, wspace=1.1)
@@ -202,7 +215,7 @@ def draw(numbers):
     return figure
 
 
-def _violations(ax, numbers):
+def _violations(ax: Axes, numbers: Numbers) -> None:
     plain(ax)
     bounds = {
         "eigenvalue_proxy": ("eigenvalues, as published", "#D55E00"),
@@ -229,7 +242,7 @@ def _violations(ax, numbers):
     )
 
 
-def _rotation(ax):
+def _rotation(ax: Axes) -> None:
     plain(ax)
     angles = np.linspace(0.01, 0.31, 60)
     cases = [stability.RotatingDirection(window=WINDOW, angle=float(angle)) for angle in angles]
