@@ -3,7 +3,7 @@
 python tools/make_regime_table.py                # writes src/spectral_edge/measure/regime_table.npz
 python tools/make_regime_table.py --draws 500 --out /tmp/quick.npz
 
-Takes about ten minutes on one core at the shipped number of draws; the same seed gives the same table.
+Takes about fifteen minutes on one core at the shipped number of draws; the same seed gives the same table.
 """
 
 import argparse

@@ -222,8 +222,10 @@ def _labelled(ax: Axes, cells: Numbers) -> None:
         x = at + 0.26 * (place - 1)
         ax.bar(x - 0.055, before, width=0.1, color="#E69F00", label="taken for isotropic" if place == 0 else None)
         ax.bar(x + 0.055, now, width=0.1, color="#0072B2", label="its own covariance" if place == 0 else None)
-        for one, height in zip(x, before, strict=True):
-            ax.annotate(f"W={window}", (one, max(height, 7)), ha="center", va="bottom", fontsize=SMALL - 2, color=INK)
+        for one, old, new in zip(x, before, now, strict=True):
+            ax.annotate(
+                f"W={window}", (one, max(old, new, 6) + 0.8), ha="center", va="bottom", fontsize=SMALL - 2, color=INK
+            )
     ax.axhline(5, color=FAINT, linewidth=0.9, linestyle="--")
     ax.set_ylim(0, 112)
     ax.set_xticks(at, [label for label, *_ in COVARIANCES.values()])
@@ -251,12 +253,12 @@ def _sizes(ax: Axes, cells: Numbers) -> None:
                 label=label if window == 10 else None,
             )
     ax.axhline(5, color=FAINT, linewidth=0.9, linestyle="--")
-    ax.set_ylim(0, 11)
+    ax.set_ylim(0, 15)
     ax.set_xticks(at, [label for label, *_ in COVARIANCES.values()])
     ax.set_ylabel("noise called a plateau, %", fontsize=NORMAL, color=INK)
-    ax.legend(fontsize=SMALL, frameon=False, loc="upper right", ncols=2, labelcolor=INK)
-    ax.annotate(
-        "circle, square, triangle: W = 5, 10, 20; bars: 2 s.e.", (0.01, 0.02), xycoords="axes fraction", fontsize=SMALL
+    title = "circle, square, triangle: W = 5, 10, 20; bars: 2 s.e."
+    ax.legend(
+        fontsize=SMALL, frameon=False, loc="upper center", ncols=2, labelcolor=INK, title=title, title_fontsize=SMALL
     )
     _titled(ax, "Nominally 5 %, with and without the optimizer's memory")
 

@@ -4,6 +4,7 @@ Every fenced block marked `python` runs, page by page in one namespace and one e
 marked `py`, `sh` or `text`.
 """
 
+import importlib
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ from spectral_edge import cli
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
+THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.stem not in ("index", "reference")]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -107,6 +109,15 @@ def test_the_quantities_page_is_what_the_tool_makes():
         assert f"| `{name}` |" in written
 
 
+def test_the_reference_of_the_theory_is_what_the_tool_makes():
+    tool = runpy.run_path(str(ROOT / "tools" / "make_theory_reference.py"))
+    written = (DOCS / "theory" / "reference.md").read_text(encoding="utf-8")
+    assert written == tool["page"](), "run: python tools/make_theory_reference.py"
+    for page in THEORY:
+        text = page.read_text(encoding="utf-8")
+        assert text == tool["linked"](text), "run: python tools/make_theory_reference.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_resolve(page):
     for target in LINK.findall(ANY_BLOCK.sub("", page.read_text(encoding="utf-8"))):
@@ -115,13 +126,29 @@ def test_links_between_pages_resolve(page):
         path, _, anchor = target.partition("#")
         place = page.parent / path if path else page
         assert place.exists(), f"{page.name} links to {target}"
+        if anchor.startswith("spectral_edge."):
+            module, _, name = anchor.rpartition(".")
+            assert f"::: {module}\n" in place.read_text(encoding="utf-8"), f"{page.name} links to {target}"
+            assert hasattr(importlib.import_module(module), name), f"{page.name}: {target}"
+            continue
         if anchor:
             assert anchor in anchors(place), f"{page.name} links to {target}"
 
 
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert all(page.name in navigation for page in DOCS.glob("*.md"))
+    assert all(f": {page.relative_to(DOCS)}\n" in navigation for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", THEORY, ids=lambda p: p.name)
+def test_equations_are_numbered_once_and_figures_have_scripts(page):
+    text = page.read_text(encoding="utf-8")
+    tags = re.findall(r"\\tag\{(\w+)\}", text)
+    assert len(tags) == len(set(tags))
+    assert text.count("$$") // 2 == len(tags), "an equation without number"
+    for figure in re.findall(r"!\[[^\]]+\]\(\.\./images/theory/(\w+)\.png\)", text):
+        scripts = [ROOT / "examples" / folder / f"{figure}.py" for folder in ("theory", "consistency")]
+        assert any(script.exists() for script in scripts), f"nothing makes {figure}.png"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,4 +1,6 @@
-"""Acceptance tests of the theory file's section 15, by their numbers: 1, 4, 8, 9, 10, 12 (2 stands in test_dense_svd).
+"""Acceptance tests of the theory file's section 15, by their numbers: 1, 4, 5, 8, 9, 10, 12.
+
+Number 2 stands in test_dense_svd, 3 in test_detection, 11 in test_sketch.
 
 Statistical tolerances are four standard errors of the mean unless said.
 """
@@ -10,18 +12,14 @@ import spectral_edge as se
 from spectral_edge.errors import Outcome
 from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, decline_null, decline_pub, grams
 from spectral_edge.measure.detection import detection_ratio_pub
+<<<<<<< HEAD
 from spectral_edge.theory.adiabatic import Rescaling, transformed
 from spectral_edge.theory.stability import RotatingDirection, alpha_dm, alpha_yws
+=======
+from spectral_edge.theory.wishart import wishart
+>>>>>>> main
 
 QUANTITIES = list(se.QUANTITIES)
-
-
-def wishart(draws, size, parameters, rng):
-    """Gram matrices of i.i.d. standard normal rows, exactly, by Bartlett's decomposition."""
-    lower = np.tril(rng.standard_normal((draws, size, size)), -1)
-    diagonal = np.sqrt(rng.chisquare(parameters - np.arange(size), size=(draws, size)))
-    lower[:, np.arange(size), np.arange(size)] = diagonal
-    return lower @ np.swapaxes(lower, -1, -2)
 
 
 def measured(extended, window=10, *, learning_rate=1e-3, **options):
@@ -31,7 +29,7 @@ def measured(extended, window=10, *, learning_rate=1e-3, **options):
 
 def test_1_pure_noise():
     rng = np.random.default_rng(1)
-    found = measured(wishart(400, 20, 100_000, rng))
+    found = measured(wishart(20, 100_000, 400, rng))
     ratio = detection_ratio_pub(found["sigma"].values, 100_000)
     assert ratio.mean() == pytest.approx(10.2, abs=0.1)
     assert (found["k_star_weighted"].values == 1).mean() == pytest.approx(0.82, abs=4 * np.sqrt(0.82 * 0.18 / 400))

@@ -31,7 +31,8 @@ class NoiseReading:
     Attributes:
         plateau: 5th percentile of `adiabatic_emp` under noise with the optimizer's memory.
         forgetting: 5th percentile under noise without memory; `plateau` is never above it.
-        expected: mean squared overlap |V_k^T V_k'|_F^2 / k under noise with the optimizer's memory.
+        expected: mean squared overlap |V_k^T V_k'|_F^2 / k under noise with the optimizer's memory, at the estimated
+            covariance: up to twice too large for flat noise, of which a window shows a head by chance.
     """
 
     plateau: Array

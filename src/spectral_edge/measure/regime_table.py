@@ -77,8 +77,9 @@ def _innovations(memory: Memory, size: int) -> Array:
 def innovation_moments(cosines: Array, memory: Memory) -> tuple[Array, Array]:
     """Moments m2 and m3 of the innovations' cosines, from which a constant drift has been projected out.
 
-    A constant update is no part of the noise and must not count as a direction in which noise is strong. A direction
-    in which updates jitter, oscillate or turn does count.
+    A constant update is no part of the noise and must not count as a direction in which noise is strong. What changes
+    slowly or oscillates counts for little, as few of the waves in time hold it; a direction in which updates jitter
+    counts in full.
 
     Args:
         cosines: [N, n, n] cosines of n successive updates.

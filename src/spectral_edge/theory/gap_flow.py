@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from spectral_edge.errors import InputError
-from spectral_edge.theory.signal_flow import steady_energy_pub
+from spectral_edge.theory.signal_flow import linear_flow, steady_energy_pub
 from spectral_edge.theory.terms import (
     curvature_asymmetry,
     damping,
@@ -106,11 +106,19 @@ def solve_gap_pub(
         form: see `gap_rate_pub`.
 
     Returns:
-        Strengths at those times [T, N, 2], u; d_b may be found below zero only by the solver's tolerance.
+        Strengths at those times [T, N, 2], u.
 
     Raises:
-        InputError: if the solver gives up, as it does where a strength reaches zero.
+        InputError: if a source is negative or a strength not positive, and where a strength falls below the solver's
+            tolerance: there g and m no longer tell it from zero.
     """
+    if (sources < 0).any() or (start <= 0).any():
+        raise InputError(
+            "gap flow",
+            expected="sources >= 0 and strengths > 0 at the start",
+            found=f"at least {sources.min():.3g} and {start.min():.3g}",
+            remedy="give squared gradients, and strengths of a window that has moved along both modes",
+        )
     push = _DRIVING[form]
 
     def right(time: float, pair: Array) -> Array:
@@ -125,9 +133,31 @@ def solve_gap_pub(
         return np.stack([change, rest + steep + other], axis=-1)
 
     begin = np.stack([start[:, 0] - start[:, 1], start.mean(axis=-1)], axis=-1)
-    found = _solve(right, begin, len(sources))
+    found = _solve(right, begin, len(sources), floor=lambda pair: float((pair[:, 1] - np.abs(pair[:, 0]) / 2).min()))
     gap, middle = found[..., 0], found[..., 1]
     return np.stack([middle + gap / 2, middle - gap / 2], axis=-1)
+
+
+def strengths_pub(
+    start: Array,
+    sources: Array,
+    *,
+    rate: float,
+    curvature: Array,
+    window: int,
+    decay: float = 0.0,
+    form: Form = "published",
+) -> Array:
+    """The published gap flow by way of the squares of its strengths, in which it is linear and has no singular point.
+
+    Agrees with `solve_gap_pub` and also passes through zero strength. Arguments as there, but `sources` [..., T, 2] and
+    `start` [..., 2], as `spectral_edge.theory.signal_flow.linear_flow` takes them.
+
+    Returns:
+        Strengths at times 0, 1, 2, ... steps [..., T, 2], u.
+    """
+    share = 2 * rate * window if form == "published" else rate**2 * window
+    return np.sqrt(linear_flow(start**2, share * sources, loss=2 * rate * (curvature + decay)))
 
 
 def gap_given_strengths(
@@ -162,7 +192,7 @@ def gap_given_strengths(
     def right(time: float, gap: Array) -> Array:
         return _between(known, time) + damping(gap, rate=rate, curvature=curvature, decay=decay)
 
-    return _solve(right, d[0, :, 0] - d[0, :, 1], len(d))
+    return _solve(right, d[0, :, 0] - d[0, :, 1], len(d), floor=None)
 
 
 def _between(values: Array, time: float) -> Array:
@@ -172,20 +202,28 @@ def _between(values: Array, time: float) -> Array:
     return (1 - share) * values[low] + share * values[low + 1]
 
 
-def _solve(right: Callable[[float, Array], Array], start: Array, count: int) -> Array:
+def _solve(
+    right: Callable[[float, Array], Array], start: Array, count: int, *, floor: Callable[[Array], float] | None
+) -> Array:
+    """Integrates to times 0, 1, ..., and stops where `floor` of the state has sunk to the solver's tolerance."""
+    times = np.arange(count, dtype=np.float64)
+    scale = float(np.abs(start).max())
+
     def flat(time: float, state: Array) -> Array:
         return right(time, state.reshape(start.shape)).ravel()
 
-    times = np.arange(count, dtype=np.float64)
-    scale = float(np.abs(start).max())
+    def sunk(_: float, state: Array) -> float:
+        return 1.0 if floor is None else floor(state.reshape(start.shape)) - 1e-8 * scale
+
+    sunk.terminal = True  # type: ignore[attr-defined]
     found = solve_ivp(
-        flat, (0.0, times[-1]), start.ravel(), t_eval=times, method="LSODA", rtol=1e-8, atol=1e-10 * scale
+        flat, (0.0, times[-1]), start.ravel(), t_eval=times, events=sunk, method="LSODA", rtol=1e-8, atol=1e-10 * scale
     )
-    if not found.success:
+    if found.status != 0:
         raise InputError(
             "gap flow",
-            expected="a solution up to the last time",
-            found=str(found.message),
-            remedy="start from strengths well above zero, or use matrix_flow, which has no singular point",
+            expected="strengths above the solver's tolerance up to the last time",
+            found=f"less at time {found.t[-1] if len(found.t) else 0:g}",
+            remedy="use strengths_pub, which integrates squares, or matrix_flow; neither has a singular point",
         )
     return found.y.T.reshape(count, *start.shape)

@@ -59,10 +59,44 @@ def predicted_rows(
     return (start - rest)[..., None, :] * (kept - 1) * kept**time
 
 
-def rolling_moment(rows: Array, *, window: int) -> Array:
-    """C of every full window [..., T, m] -> [..., T - W + 1, m, m], u^2; the exact twin of the leaky flow."""
+def noise_moment(*, rate: float, curvature: Array, every: int, count: int, noise: Array, decay: float = 0.0) -> Array:
+    """Variance that gradient noise adds to each update of plain descent from a known position [count, m], u^2.
+
+    With q = 1 - kappa a mode has variance eta^2 sigma^2 (1 - q^(2 t)) / (1 - q^2) after t steps. Its update over the
+    next s steps has (1 - q^s)^2 times that, plus the fresh noise of s steps (this library).
+
+    Args:
+        rate: learning rate.
+        curvature: h [m].
+        every: steps s per observation.
+        count: number of updates.
+        noise: variance of the gradient noise [m], (l/u)^2.
+        decay: omega.
+    """
+    kept = 1 - rate * (curvature + decay)
+    time = every * np.arange(count)[:, None]
+    still = np.abs(1 - kept**2) < 1e-12
+    below = np.where(still, 1.0, 1 - kept**2)
+    start = np.where(still, time, (1 - kept ** (2 * time)) / below)
+    fresh = np.where(still, every, (1 - kept ** (2 * every)) / below)
+    return rate**2 * noise * ((1 - kept**every) ** 2 * start + fresh)
+
+
+def rolling_moment(rows: Array, *, window: int, variance: Array | None = None) -> Array:
+    """C of every full window [..., T, m] -> [..., T - W + 1, m, m], u^2; the exact twin of the leaky flow.
+
+    From measured updates this is an identity, X^T X itself; a prediction it is only from predicted updates.
+
+    Args:
+        rows: updates in the modes' coordinates, u.
+        window: W.
+        variance: expected energy of noise in each row [..., T, m], added to the diagonal, see `noise_moment`.
+    """
     view = windows(rows, window)
-    return np.swapaxes(view, -1, -2) @ view
+    moment = np.swapaxes(view, -1, -2) @ view
+    if variance is None:
+        return moment
+    return moment + windows(variance, window).sum(axis=-2)[..., None] * np.eye(rows.shape[-1])
 
 
 def rolling_step(moment: Array, *, new: Array, old: Array) -> Array:
@@ -76,7 +110,9 @@ def rolling_step(moment: Array, *, new: Array, old: Array) -> Array:
     return moment + _outer(new) - _outer(old)
 
 
-def leaky_moment(start: Array, rows: Array, *, window: int, memory: float | None = None) -> Array:
+def leaky_moment(
+    start: Array, rows: Array, *, window: int, memory: float | None = None, variance: Array | None = None
+) -> Array:
     """C of the leaky window after each row, stepped exactly for a drive that is constant within an observation.
 
     Args:
@@ -84,6 +120,7 @@ def leaky_moment(start: Array, rows: Array, *, window: int, memory: float | None
         rows: updates in the modes' coordinates [..., n, m], u: measured, or `predicted_rows`.
         window: W.
         memory: T in observations; W if left out, W/2 matches the mean age of a box window.
+        variance: as for `rolling_moment` [..., n, m].
 
     Returns:
         [..., n, m, m], u^2.
@@ -93,7 +130,10 @@ def leaky_moment(start: Array, rows: Array, *, window: int, memory: float | None
     found = np.empty((*rows.shape, rows.shape[-1]))
     now = start
     for t in range(rows.shape[-2]):
-        now = kept * now + gained * _outer(rows[..., t, :])
+        gain = _outer(rows[..., t, :])
+        if variance is not None:
+            gain = gain + variance[..., t, :, None] * np.eye(rows.shape[-1])
+        now = kept * now + gained * gain
         found[..., t, :, :] = now
     return found
 

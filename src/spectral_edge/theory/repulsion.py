@@ -24,24 +24,31 @@ class Repulsion:
 
     Attributes:
         eigenvalues: of the old window, largest first [..., W], u^2.
-        direct: first order, E_jj [..., W], u^2; what the swap adds along v_j itself.
-        repelled: second order within the window's span, sum over k of E_jk^2 / (lambda_j - lambda_k) [..., W], u^2.
+        injection: first order, what the new row adds along v_j itself, <v_j, n>^2 [..., W], u^2.
+        window_loss: first order, what the old row takes away, -<v_j, o>^2 [..., W], u^2.
+        within: second order in the window's span, sum over k of E_jk^2 / (lambda_j - lambda_k) [..., W], u^2.
         outside: second order against the direction that the new row adds, |n_perp|^2 <v_j, n>^2 / lambda_j, likewise.
         true: the new window's eigenvalues less the old one's, both in order of size [..., W], u^2.
         smallness: largest |E_jk / (lambda_j - lambda_k)| over the couplings of j, the outside one included [..., W].
     """
 
     eigenvalues: Array
-    direct: Array
-    repelled: Array
+    injection: Array
+    window_loss: Array
+    within: Array
     outside: Array
     true: Array
     smallness: Array
 
     @property
+    def repulsion(self) -> Array:
+        """All of the second order [..., W], u^2."""
+        return self.within + self.outside
+
+    @property
     def predicted(self) -> Array:
-        """The sum of the three terms [..., W], u^2; NaN below the rank floor."""
-        return self.direct + self.repelled + self.outside
+        """First and second order together [..., W], u^2; NaN below the rank floor."""
+        return self.injection + self.window_loss + self.repulsion
 
     @property
     def error(self) -> Array:
@@ -81,12 +88,13 @@ def repulsion(gram: Array) -> Repulsion:
     with np.errstate(divide="ignore", invalid="ignore"):
         mixing = np.abs(change / apart)
         outer = np.sqrt(beyond) * np.abs(new) / value
-        repelled = np.nansum(np.where(np.isinf(apart), 0.0, change**2 / apart), axis=-1)
+        within = np.nansum(np.where(np.isinf(apart), 0.0, change**2 / apart), axis=-1)
         outside = beyond * new**2 / value
     return Repulsion(
         eigenvalues=value,
-        direct=np.where(live, new**2 - old**2, np.nan),
-        repelled=np.where(live, repelled, np.nan),
+        injection=np.where(live, new**2, np.nan),
+        window_loss=np.where(live, -(old**2), np.nan),
+        within=np.where(live, within, np.nan),
         outside=np.where(live, outside, np.nan),
         true=after - value,
         smallness=np.where(live, np.maximum(np.where(np.isnan(mixing), 0.0, mixing).max(axis=-1), outer), np.nan),
