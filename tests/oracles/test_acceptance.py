@@ -12,7 +12,12 @@ import spectral_edge as se
 from spectral_edge.errors import Outcome
 from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, decline_null, decline_pub, grams
 from spectral_edge.measure.detection import detection_ratio_pub
+<<<<<<< HEAD
+from spectral_edge.theory.adiabatic import Rescaling, transformed
+from spectral_edge.theory.stability import RotatingDirection, alpha_dm, alpha_yws
+=======
 from spectral_edge.theory.wishart import wishart
+>>>>>>> main
 
 QUANTITIES = list(se.QUANTITIES)
 
@@ -54,7 +59,15 @@ def test_5_rotating_direction_fools_the_published_coefficient():
     found = measured((rows[-20:] @ rows[-20:].T)[None])
     assert found["alpha_pub"].values[0, 0] == pytest.approx(1.0, abs=1e-6)
     assert found["alpha_dm"].values[0, 0] == pytest.approx(0.82, abs=0.01)
-    assert np.cos(np.radians(found["rotation_deg"].values[0, 0])) ** 2 == pytest.approx(0.91, abs=0.005)
+    cosine = np.cos(np.radians(found["rotation_deg"].values[0, 0]))
+    assert cosine**2 == pytest.approx(0.91, abs=0.005)
+    # The closed form says the same, and where the provable coefficient stands.
+    planted = RotatingDirection(window=10, angle=phi)
+    assert cosine**2 == pytest.approx(1 - planted.sine**2, abs=1e-9)
+    np.testing.assert_allclose(found["sigma"].values[0, :2] ** 2, planted.eigenvalues[:2], rtol=1e-9)
+    dm = alpha_dm(planted.eigenvalues, planted.frobenius)[0]
+    assert found["alpha_dm"].values[0, 0] == pytest.approx(dm, rel=1e-7)
+    assert alpha_yws(planted.eigenvalues, planted.operator)[0] < dm < cosine**2 < found["alpha_pub"].values[0, 0]
 
 
 def test_8_invariance_of_the_adiabatic_parameters():
@@ -71,6 +84,20 @@ def test_8_invariance_of_the_adiabatic_parameters():
     assert rescaled_loss["adiabatic_pub_sigma"].values[0] == pytest.approx(10 * base["adiabatic_pub_sigma"].values[0])
     assert rescaled_loss["adiabatic_pub_lambda"].values[0] == pytest.approx(10 * base["adiabatic_pub_lambda"].values[0])
     assert rescaled_units["adiabatic_pub_lambda"].values[0] == pytest.approx(base["adiabatic_pub_lambda"].values[0] / 4)
+    # Gradient descent runs the same course in other units of the parameters only at another rate.
+    same_run = measured(4 * gram, learning_rate=4e-3)
+    longer_steps = measured(100 * gram, learning_rate=1e-2)  # (eta, updates) x 10
+    described = {
+        Rescaling(loss=10, rate=0.1): rescaled_loss,
+        Rescaling(parameters=2): rescaled_units,
+        Rescaling(parameters=2, rate=4): same_run,
+        Rescaling(parameters=10, rate=10, units=False): longer_steps,
+    }
+    for change, other in described.items():
+        for name in ("adiabatic_rot", "adiabatic_emp", "adiabatic_pub_sigma", "adiabatic_pub_lambda"):
+            expected = base[name].values[0] * transformed(name, change)
+            assert other[name].values[0] == pytest.approx(expected, rel=1e-9), (name, change)
+    assert transformed("adiabatic_pub_sigma", Rescaling(parameters=2, rate=4)) == pytest.approx(1 / 4)
 
 
 def test_9_row_order_and_sign():

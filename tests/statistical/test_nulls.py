@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 from spectral_edge.errors import InputError
-from spectral_edge.measure import WindowOptions, Windows
 from spectral_edge.measure.nulls import (
     NO_MEMORY,
     Memory,
@@ -484,19 +483,6 @@ def test_a_reading_takes_well_under_half_a_millisecond():
         times.append(time.perf_counter() - begun)
     print(f"\none reading: {1e6 * np.median(times):.0f} us")
     assert np.median(times) < 0.5e-3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [5, 10, 20])
-def test_regime_calls_uneven_noise_a_plateau(size):
-    """What docs/nulls.md says of `regime`, which is therefore a label and not a test."""
-    count = 2000
-    gram = grams(np.random.default_rng(40 + size), count, 2 * size, law(1, 100_000))
-    nothing = np.full(count, np.nan), np.zeros(count)
-    windows = Windows(gram, WindowOptions(size, memory=NO_MEMORY), learning_rate=nothing[0], sketch_error=nothing[1])
-    plateau = (windows["regime"].values == 0).mean()
-    print(f"\nregime on 1/k noise, W = {size}: plateau in {100 * plateau:.0f} % of {count}")
-    assert plateau > 0.3
 
 
 @pytest.mark.slow

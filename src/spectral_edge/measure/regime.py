@@ -1,61 +1,84 @@
-"""Thresholds that sort `adiabatic_emp` into plateau, transition and forgetting (theory section 10).
+"""Sorts `adiabatic_emp` into plateau, transition and forgetting against noise of the window's own covariance.
 
-Both thresholds are 5th percentiles under noise: *plateau* lies below that of noise with the optimizer's own memory
-(so persistence that momentum alone gives is not a plateau), *forgetting* above that of noise without memory.
-In the limit of many dimensions the first is a closed form of the memory matrix; the finite number of dimensions adds
-a fluctuation of variance 1/P_eff to every overlap, so that k times the squared subspace overlap times P_eff is
-noncentral chi-squared with k^2 degrees of freedom, whose upper quantile Patnaik's two-moment form approximates.
+*Plateau*: the leading k* directions keep more over one window than 95 % of noise would that has the optimizer's memory
+and this window's covariance. *Forgetting*: they keep no more than 95 % of noise without memory would. *Transition* lies
+between. Memory is known from the optimizer; of the covariance two moments are taken from the 2 W updates behind the
+two windows, after a constant drift has been projected out, and a power law with these moments stands in for it.
+
+What this cannot tell apart is said in docs/theory/adiabatic.md: one strong direction in which updates jitter without
+going anywhere is steeper than any power law and is called a plateau more often than 5 %.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
+
+from spectral_edge.measure.nulls.memory import NO_MEMORY, Memory
+from spectral_edge.measure.regime_table import innovation_moments, place, regime_table_for, upper_limit
 
 Array = NDArray[np.float64]
+Positions = NDArray[np.intp]
 
-_LEAST_VARIANCE = 1e-16
-"""Of cosines: no float32 or float64 updates resolve less, and it keeps the formulas finite."""
+_CHUNK = 1024
+"""Windows per lookup, so that what is gathered stays within a few megabytes."""
 
 
-def effective_dimension(cross_cosine: Array) -> Array:
-    """1 / variance of the cosines between two windows that share no row [N, W, W] -> [N].
+@dataclass(frozen=True, slots=True)
+class NoiseReading:
+    """What noise of N windows' own covariance loses over one window, each [N]; NaN where a cosine is undefined.
 
-    The mean is left out, so that a drift does not count as few dimensions; memory and rotation do, which only
-    lowers the estimate and widens the transition.
+    Attributes:
+        plateau: 5th percentile of `adiabatic_emp` under noise with the optimizer's memory.
+        forgetting: 5th percentile under noise without memory; `plateau` is never above it.
+        expected: mean squared overlap |V_k^T V_k'|_F^2 / k under noise with the optimizer's memory, at the estimated
+            covariance: up to twice too large for flat noise, of which a window shows a head by chance.
     """
-    flat = cross_cosine.reshape(len(cross_cosine), -1)
-    return 1.0 / np.maximum(flat.var(axis=-1), _LEAST_VARIANCE)
+
+    plateau: Array
+    forgetting: Array
+    expected: Array
 
 
-def noise_overlap(memory: Array) -> Array:
-    """Sum of squared overlaps of the leading k directions of successive windows of noise, for k = 1..W [W].
+def noise_reading(cosines: Array, position: Positions, memory: Memory) -> NoiseReading:
+    """Thresholds of the regimes and the overlap to be expected of noise (this library).
 
     Args:
-        memory: correlation matrix of 2W rows [2W, 2W], in the limit of infinitely many dimensions.
+        cosines: [N, 2W, 2W] cosines of the updates behind the older and the newer window.
+        position: number k of leading directions [N], below W; 0 where undefined, which reads as 1.
+        memory: of the optimizer, known and not fitted.
+
+    Returns:
+        The reading.
     """
-    width = len(memory) // 2
-    value, vector = np.linalg.eigh(memory[:width, :width])
-    value, vector = value[::-1], vector[:, ::-1]
-    overlap = (vector.T @ memory[:width, width:] @ vector) / np.sqrt(np.outer(value, value))
-    return np.array([np.sum(overlap[:k, :k] ** 2) for k in range(1, width + 1)])
+    count, width = len(cosines), cosines.shape[-1] // 2
+    table, free = regime_table_for(width, memory), regime_table_for(width, NO_MEMORY)
+    m2, m3 = innovation_moments(cosines, memory)
+    bad = np.isnan(m2)
+    m2, m3 = np.where(bad, 0.0, m2), np.where(bad, 0.0, m3)
+    chosen = np.clip(position, 1, width - 1)[:, None] - 1
+    columns = np.full((3, count), np.nan)
+    for start in range(0, count, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        at = place(table, m2[part], m3[part])
+        for column, values in enumerate((upper_limit(table, at), upper_limit(free, at), at.read(table.expected) ** 2)):
+            columns[column, part] = np.take_along_axis(values, chosen[part], axis=-1)[:, 0]
+    columns[:, bad] = np.nan
+    remembered, forgotten, expected = columns
+    return NoiseReading(np.minimum(1.0 - remembered, 1.0 - forgotten), 1.0 - forgotten, expected)
 
 
-def thresholds(position: NDArray[np.intp], dimension: Array, memory: Array) -> tuple[Array, Array]:
-    """Upper limit of plateau and lower limit of forgetting for `adiabatic_emp`, each [N].
+def label(lost: Array, reading: NoiseReading) -> Array:
+    """0 plateau, 1 transition, 2 forgetting of `adiabatic_emp` [N], by the names of `quantities.REGIMES`."""
+    return (lost >= reading.plateau).astype(np.float64) + (lost > reading.forgetting)
+
+
+def prepare_regime(window: int, memory: Memory) -> None:
+    """Loads or draws the tables of a window length and memory now, so that no reading waits for it.
 
     Args:
-        position: k* [N], 0 where undefined.
-        dimension: effective noise dimension [N].
-        memory: correlation matrix of 2W rows that the optimizer alone causes [2W, 2W].
+        window: window length W.
+        memory: the optimizer's.
     """
-    k = np.maximum(position, 1)
-    remembered = noise_overlap(memory)[k - 1]
-    plateau = 1 - _upper_quantile(k**2, remembered * dimension) / (k * dimension)
-    forgetting = 1 - _upper_quantile(k**2, np.zeros_like(dimension)) / (k * dimension)
-    return np.minimum(plateau, forgetting), forgetting
-
-
-def _upper_quantile(degrees: NDArray[np.intp], noncentrality: Array) -> Array:
-    mean = degrees + noncentrality
-    spread = (degrees + 2 * noncentrality) / mean
-    return spread * chdtri(mean / spread, 0.05)
+    regime_table_for(window, memory)
+    regime_table_for(window, NO_MEMORY)

@@ -65,6 +65,28 @@ def moment_change(gained: Array, dropped: Array, cross: Array) -> Array:
     return np.sqrt(np.maximum(square, 0.0))
 
 
+def moment_change_operator(gained: Array, dropped: Array, cross: Array) -> Array:
+    """|dM|_op [N] for M = X^T X when the window slides by m rows, from matrices of order 2m.
+
+    With Y the gained over the dropped rows, K = Y Y^T and J = diag(1, -1) block by block, dM = Y^T J Y has the nonzero
+    eigenvalues of K^(1/2) J K^(1/2).
+
+    Args:
+        gained: Gram matrix of the m gained rows [N, m, m].
+        dropped: Gram matrix of the m dropped rows [N, m, m].
+        cross: inner products of gained and dropped rows [N, m, m].
+    """
+    size = gained.shape[-1]
+    both = np.concatenate(
+        [np.concatenate([gained, cross], axis=-1), np.concatenate([np.swapaxes(cross, -1, -2), dropped], axis=-1)],
+        axis=-2,
+    )
+    value, vector = np.linalg.eigh(both)
+    root = (vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]) @ np.swapaxes(vector, -1, -2)
+    sign = np.repeat([1.0, -1.0], size)
+    return np.abs(np.linalg.eigvalsh((root * sign) @ root)).max(axis=-1)
+
+
 def frobenius(matrix: Array) -> Array:
     """Frobenius norms [N, m, m] -> [N]."""
     return np.sqrt(_square(matrix))

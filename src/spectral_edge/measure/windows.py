@@ -202,13 +202,13 @@ class Windows(Mapping[str, Column]):
         outcome = _first(incomplete, outcome)
         lost = 1.0 - subspace.subspace_overlap(overlap, position)
         self._put("adiabatic_emp", lost, outcome)
-        cosine = gram.cosines(block)[:, :width, width:]
+        cosine = gram.cosines(block)
         moving = _finite(cosine)
-        dimension = regime.effective_dimension(np.where(moving[:, None, None], cosine, 0.0))
-        plateau, forgetting = regime.thresholds(position, dimension, self._memory.matrix(2 * width))
+        whole = np.where(moving[:, None, None], cosine, np.eye(2 * width))
+        noise = regime.noise_reading(whole, position, self._memory)
         undefined = np.where(np.isnan(lost), Outcome.RANK_DEFICIENT, 0)
         outcome = _first(outcome, undefined, np.where(moving, 0, Outcome.ZERO_UPDATES))
-        self._put("regime", (lost >= plateau).astype(np.float64) + (lost > forgetting), self._assume(outcome))
+        self._put("regime", regime.label(lost, noise), self._assume(outcome))
 
     def _measure_null(self) -> None:
         moving = self._unmoving == Outcome.OK
