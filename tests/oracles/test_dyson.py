@@ -12,6 +12,8 @@ from scipy.optimize import minimize
 from scipy.stats import ks_2samp
 
 from spectral_edge.errors import InputError
+from spectral_edge.plots.simulations.dyson import draw
+from spectral_edge.simulate.dyson import Dyson as Simulated
 from spectral_edge.theory import dyson, laguerre, residual, spacings
 from spectral_edge.theory.dyson import Dyson
 
@@ -125,7 +127,7 @@ def test_a_step_is_the_minimiser_that_a_general_method_finds():
 def test_strong_order(beta, least):
     """Order 1; nearly so at beta = 1, where levels meet closely. Errors against 16 times finer steps."""
     rng = np.random.default_rng(3)
-    law, paths, fine = Dyson(parameters=6, beta=beta), 500, 512
+    law, paths, fine = Dyson(parameters=6, beta=beta), 400, 384
     start = np.tile([4.0, 2.5, 1.2], (paths, 1))
     noise = rng.standard_normal((fine, paths, 3)) / np.sqrt(fine)
     exact = dyson.integrate(start, noise, 1 / fine, law)[-1]
@@ -287,7 +289,7 @@ def test_a_rolling_window_is_not_the_diffusion():
     """Of i.i.d. rows: no level ever passes a neighbour's place, and the residual is too small; the diffusion passes."""
     rng = np.random.default_rng(12)
     width, parameters = 6, 40
-    rows = rng.standard_normal((width + 1, 1000, parameters)).swapaxes(0, 1)
+    rows = rng.standard_normal((width + 1, 600, parameters)).swapaxes(0, 1)
     law, scale = residual.matched_diffusion(width, parameters)
     before, after = scale * values(rows[:, :-1]), scale * values(rows[:, 1:])
     true = laguerre.transition_sample(before, 1.0, law, draws=1, generator=rng)[:, 0]
@@ -295,8 +297,8 @@ def test_a_rolling_window_is_not_the_diffusion():
     diffusion = residual.residuals(before, true, 1.0, law, draws=200, generator=rng)
     assert window.past == 0
     assert window.past_expected > 0.3
-    assert diffusion.past == pytest.approx(diffusion.past_expected, abs=4 * np.sqrt(0.25 / 1000))
-    error = diffusion.squared.std() / np.sqrt(1000)
+    assert diffusion.past == pytest.approx(diffusion.past_expected, abs=4 * np.sqrt(0.25 / 600))
+    error = diffusion.squared.std() / np.sqrt(600)
     assert diffusion.squared.mean() == pytest.approx(1, abs=4 * error)
     assert window.squared.mean() < 1 - 4 * error
     # The Euler form of the test rejects the diffusion itself at this distance of observations.
@@ -336,3 +338,28 @@ def test_a_short_euler_step_is_almost_standard_normal():
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         wrong()
+
+
+def test_the_simulation_finds_what_it_says():
+    found = Simulated(paths=300, draws=8000, observations=2000).run()
+    assert found.drift_deviation < 4
+    assert found.estimate.low < 1 < found.estimate.high
+    assert found.window_past == 0 < found.diffusion_past
+    assert np.abs(found.window_memory[: 1 + found.settings.width] - np.linspace(1, 0, 9)).max() < 0.15
+    assert found.density.sum() * (found.spacing[1] - found.spacing[0]) == pytest.approx(1, abs=0.01)
+    assert (np.diff(found.path[1:], axis=-1) < 0).all()
+    assert f"{found.estimate.beta:.2f}" in found.sentences[3]
+    assert len(draw(found).axes) == 4
+
+
+def test_a_simulation_without_a_matrix_says_so():
+    found = Simulated(beta=3.0, paths=30, steps=20, observations=400).run()
+    assert np.isnan(found.drift_measured).all()
+    assert "nan" not in " ".join(found.sentences)
+    assert len(draw(found).axes) == 4
+
+
+@pytest.mark.parametrize("wrong", [{"width": 2}, {"parameters": 8}, {"duration": 0.0}, {"beta": 0.5}])
+def test_a_simulation_that_cannot_be_is_refused(wrong):
+    with pytest.raises(InputError):
+        Simulated(**wrong)
