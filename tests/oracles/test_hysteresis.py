@@ -1,5 +1,7 @@
 """Loops under a slow cycle: exact areas of a lag, planted bistable and open-loop streams, the size of the verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -126,15 +128,28 @@ def test_a_lag_without_noise_is_recovered_exactly():
     found = rate_dependence(synthetic(0.0, 0.4, 0.0, np.random.default_rng(0)))
     assert found.verdict == "no hysteresis"
     assert found.relaxation == pytest.approx(0.4, rel=0.05)
-    assert found.remaining == pytest.approx(0, abs=2e-3)
+    assert found.remaining == pytest.approx(0, abs=5e-3)
     assert found.slowest.n == 3
     assert found.slowest.mean == pytest.approx(float(lag_area(8.0, 0.4)))
 
 
 def test_too_few_periods_are_said():
     loop = Loops(1.0, np.zeros(5), np.zeros(1), np.zeros(1), np.zeros(1), 1.0)
-    with pytest.raises(se.InputError, match="three periods"):
-        rate_dependence([loop, loop, loop])
+    for periods in ((1.0, 1.0, 1.0), (1.0, 2.0, 3.0), (1.0, 8.0)):
+        with pytest.raises(se.InputError, match="three periods"):
+            rate_dependence([replace(loop, period=period) for period in periods])
+
+
+def test_periods_that_bound_nothing_are_inconclusive():
+    """A loop whose area hardly changes over the periods may be a lag at its maximum."""
+    rng = np.random.default_rng(1)
+    nothing = np.zeros(1)
+    found = [Loops(p, 0.25 + 0.02 * rng.standard_normal(2), nothing, nothing, nothing, 1.0) for p in (1.0, 2.0, 4.0)]
+    judged = rate_dependence(found)
+    assert judged.low < 0 < 0.25 < judged.high
+    assert judged.verdict == "inconclusive"
+    noise = rate_dependence([replace(one, areas=rng.standard_normal(2)) for one in found])
+    assert noise.low == -np.inf
 
 
 # planted streams ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ Array = NDArray[np.float64]
 CONTRAST = np.array([-1.0, 3.0, -3.0, 1.0]) / 4
 """Weights of four successive branches."""
 
+_REACH = 3.0
+"""An extrapolated area this many times the largest one is not bounded by the data."""
+
 RESOLUTION = 0.1
 """Smallest loop of interest, as a share of how far the response moves over the cycle."""
 
@@ -66,9 +69,9 @@ def loops(time: Array, values: Array, *, period: float, skip: int = 1, bins: int
     half = period / 2
     branch = np.floor(time / half).astype(np.intp) - 2 * skip
     phase = np.mod(time, half) / half
-    # A branch counts once readings reach to its end.
+    # Windows that reach beyond the end leave the last branch a little short: its last bins count for nothing then.
     spacing = float(np.median(np.diff(time))) if len(time) > 1 else period
-    complete = math.floor((time.max(initial=0.0) + spacing) / half + 1e-9) - 2 * skip
+    complete = math.floor(time.max(initial=0.0) / half + 0.25) - 2 * skip
     blocks = complete // 4
     if blocks < 1 or spacing > half / bins:
         raise InputError(
@@ -164,7 +167,7 @@ def rate_dependence(found: list[Loops], *, confidence: float = 0.95, resolution:
         resolution: smallest loop of interest, as a share of the response's span at the longest period.
 
     Raises:
-        InputError: if there are fewer than three periods or six areas.
+        InputError: if there are fewer than three periods, over a factor of four, or six areas.
     """
     ordered = sorted(found, key=lambda one: one.period)
     periods = np.concatenate([np.full(len(one.areas), one.period) for one in ordered])
@@ -172,11 +175,11 @@ def rate_dependence(found: list[Loops], *, confidence: float = 0.95, resolution:
     good = np.isfinite(areas)
     periods, areas = periods[good], areas[good]
     distinct = np.unique(periods)
-    if len(distinct) < 3 or len(areas) < 6:
+    if len(distinct) < 3 or len(areas) < 6 or distinct[-1] < 4 * distinct[0]:
         raise InputError(
             "loops",
-            expected="three periods and six areas at least",
-            found=f"{len(distinct)} periods, {len(areas)} areas",
+            expected="three periods that span a factor of four, and six areas",
+            found=f"{len(areas)} areas at the periods {', '.join(f'{period:g}' for period in distinct)}",
             remedy="run the cycle at more periods, or more cycles",
         )
     groups = [paired(areas[periods == period], confidence=confidence) for period in distinct]
@@ -197,25 +200,31 @@ def rate_dependence(found: list[Loops], *, confidence: float = 0.95, resolution:
 
 
 def _extrapolate(periods: Array, areas: Array, confidence: float) -> tuple[float, float, float, float]:
-    """A, the ends of its interval by the profile of the residual sum of squares over (a, tau), and tau."""
-    taus = np.geomspace(periods.min() / 100, periods.max(), 200)
+    """A, the ends of its interval by the profile of the residual sum of squares over (a, tau), and tau.
+
+    A lag turns the same way as the loops do on the whole: a A that is made up for by a lag turning against it would fit
+    a few areas, and mean nothing.
+    """
+    taus = np.geomspace(periods.min() / 100, periods.max(), 120)
     shape = np.stack([lag_area(periods, float(tau)) for tau in taus])
     shape /= np.sqrt((shape**2).sum(axis=1, keepdims=True))
-    # For each tau, what the lag leaves of the areas and of a constant; A is the regression of one on the other.
-    rest = areas - (shape @ areas)[:, None] * shape
-    level = 1 - shape.sum(axis=1)[:, None] * shape
-    room = (level**2).sum(axis=1)
-    estimate = (rest * level).sum(axis=1) / room
-    residual = np.maximum((rest**2).sum(axis=1) - estimate**2 * room, 0.0)
-    best = int(residual.argmin())
+    turn = 1.0 if areas.mean() >= 0 else -1.0
+    reach = _REACH * float(np.abs(areas).max())
+    levels = np.linspace(-reach, reach, 1201)
+    rest = areas - levels[:, None]
+    lag = np.maximum(turn * rest @ shape.T, 0.0)
+    residual = (rest**2).sum(axis=1)[:, None] - lag**2
+    profile = np.maximum(residual.min(axis=1), 0.0)
+    best = int(profile.argmin())
     degrees = len(areas) - 3
     # Two parameters' worth of room for one: areas at short periods are noisier than at long ones, which the fit does
     # not know; with room for one the interval misses the truth in up to 13 % of such cases, with room for two in 5 %.
-    limit = residual[best] * (1 + 2 * float(fdtri(2, degrees, confidence)) / degrees)
-    half = np.sqrt(np.maximum(limit - residual, 0.0) / room)
-    inside = residual <= limit
-    low, high = (estimate - half)[inside].min(), (estimate + half)[inside].max()
-    return float(estimate[best]), float(low), float(high), float(taus[best])
+    limit = profile[best] * (1 + 2 * float(fdtri(2, degrees, confidence)) / degrees)
+    # No finer than the grid, so that areas without noise keep an interval.
+    inside = np.flatnonzero(profile <= limit + np.finfo(np.float64).eps * float(areas @ areas))
+    low = -math.inf if inside[0] == 0 else float(levels[inside[0] - 1])
+    high = math.inf if inside[-1] == len(levels) - 1 else float(levels[inside[-1] + 1])
+    return float(levels[best]), low, high, float(taus[int(residual[best].argmin())])
 
 
 def _mean(values: Array, axis: int) -> Array:

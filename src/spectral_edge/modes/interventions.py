@@ -151,11 +151,12 @@ class Intervention:
         if isinstance(budget, int):
             used.append(budget)
         elif budget is not None:
-            # A component can hold a hair more than everything: float32 directions round.
+            # Recorded shares are those that rounding left: they may lie a little outside of 0 to 1.
             self._schedule = np.asarray(budget, dtype=np.float64)
             known = self._schedule[np.isfinite(self._schedule)]
-            if self._schedule.ndim != 1 or ((known < -1e-6) | (known > 1 + 1e-6)).any():
-                raise _unusable("budget", "a share of the energy for each step, 0 to 1", repr(budget))
+            if self._schedule.ndim != 1 or ((known < -1e-3) | (known > 1 + 1e-3)).any():
+                found = f"shape {self._schedule.shape}, {known.min(initial=0):g} to {known.max(initial=0):g}"
+                raise _unusable("budget", "a share of the energy for each step, 0 to 1", found)
         if onto is not None:
             used.append(onto)
         for position in used:
