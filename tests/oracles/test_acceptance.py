@@ -12,12 +12,9 @@ import spectral_edge as se
 from spectral_edge.errors import Outcome
 from spectral_edge.measure import Memory, WindowOptions, Windows, cosines, decline_null, decline_pub, grams
 from spectral_edge.measure.detection import detection_ratio_pub
-<<<<<<< HEAD
 from spectral_edge.theory.adiabatic import Rescaling, transformed
 from spectral_edge.theory.stability import RotatingDirection, alpha_dm, alpha_yws
-=======
 from spectral_edge.theory.wishart import wishart
->>>>>>> main
 
 QUANTITIES = list(se.QUANTITIES)
 

@@ -65,7 +65,7 @@ def at_most(rate, bound, count):
 @pytest.mark.parametrize("memory", [NO_MEMORY, AR, BLOCKS], ids=["no memory", "AR(.9)", "10 steps a row"])
 @pytest.mark.parametrize("name", NOISE)
 def test_noise_is_rarely_called_a_plateau(name, memory, window):
-    """5 % nominally; up to 7 % with an estimated covariance and a chosen k*, 10 % where nine rows have to tell 1/k^2."""
+    """5 % nominally; up to 7 % with an estimated covariance and a chosen k*, 10 % where nine rows tell 1/k^2."""
     count = 1000 if window < 20 else 600
     found = labels(noise(name, count, window, memory, 21), memory).values
     plateau = (found == PLATEAU).mean()

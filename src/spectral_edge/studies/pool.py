@@ -3,12 +3,17 @@
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 from spectral_edge.errors import InputError, MissingExtraError
+
+busy = threading.Event()
+"""Whether this process trains a run."""
 
 EXECUTORS = ("processes", "local", "slurm")
 """Processes of this machine; submitit's executor of this machine; submitit on SLURM."""
@@ -176,6 +181,17 @@ class _Held:
 def _alone(threads: int) -> None:
     os.setpgid(0, 0)
     _prepare(threads)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker once the study is gone: the next one must not meet a second trainer of the same run."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGINT)  # a run under way finishes its step and saves itself
+    while busy.is_set():
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def _prepare(threads: int) -> None:

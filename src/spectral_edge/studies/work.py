@@ -13,7 +13,7 @@ from pathlib import Path
 from spectral_edge.errors import InputError
 from spectral_edge.experiments import Progress, RunConfig, run
 from spectral_edge.studies.plan import Planned, Study
-from spectral_edge.studies.pool import Job, Pool
+from spectral_edge.studies.pool import Job, Pool, busy
 from spectral_edge.studies.progress import FAILURE, State, read_json, say, state_of
 
 MANIFEST = "study.json"
@@ -141,17 +141,19 @@ def _resolve(study: Study, planned: Planned, out: Path) -> tuple[bool, RunConfig
 
 def _train(config: RunConfig, folder: Path) -> None:
     """Trains one run in a process of a pool."""
-    heard, begun, parent = 0.0, time.time(), os.getppid()
+    heard, begun = 0.0, time.time()
 
     def shown(progress: Progress) -> None:
         nonlocal heard
-        if os.getppid() != parent:  # the study is gone: the next one must not meet a second trainer of this run
-            raise KeyboardInterrupt
         if time.time() - heard > _SAY_EVERY:
             heard = time.time()
             say(folder, step=progress.step, seconds=heard - begun)
 
-    run(config, folder, on_progress=shown)
+    busy.set()
+    try:
+        run(config, folder, on_progress=shown)
+    finally:
+        busy.clear()
 
 
 def _settle(job: Job, folder: Path) -> None:
