@@ -8,6 +8,7 @@ gradient and the curvature along the modes measured at the window's end.
 from collections.abc import Sequence
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -72,8 +73,8 @@ def draw(scores: dict[str, dict[str, Score]], runs: dict[str, list[Forecasts]]) 
     """Skill by form and optimizer, and the forecasts behind it."""
     figure = new_figure(620)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.25, 1]})
-    for at, (kind, by_form) in enumerate(scores.items()):
-        for k, (form, found) in enumerate(by_form.items()):
+    for at, by_form in enumerate(scores.values()):
+        for k, found in enumerate(by_form.values()):
             x = at + (k - 1.5) * 0.19
             low, high = (max(value, -1.6) for value in found.interval)
             left.plot([x, x], [low, high], color=COLOURS[k], linewidth=2)
@@ -97,7 +98,7 @@ def draw(scores: dict[str, dict[str, Score]], runs: dict[str, list[Forecasts]]) 
     return figure
 
 
-def scatter(ax, runs: Sequence[Forecasts]) -> None:  # noqa: ANN001 - matplotlib's Axes, imported lazily
+def scatter(ax: Axes, runs: Sequence[Forecasts]) -> None:
     """Forecast against measured change, in units of the window's own size."""
     for form, colour in (("consistent", COLOURS[1]), ("matrix_flow", COLOURS[2])):
         x = [float(v) for run in runs for v in run.measured / run.scale]

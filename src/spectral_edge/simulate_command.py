@@ -47,7 +47,7 @@ def flow(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Two driven modes: true singular values of the window against the published flow, its repair and the matrix flow."""
+    """Two driven modes: the true spectrum against the published flow, its repair and the matrix flow."""
     _show("flow", settings, out=out, as_json=as_json, quiet=quiet)
 
 

@@ -73,8 +73,8 @@ def gap_change(
     """Forecasts the gap's change over `ahead` rows from every `ahead`-th window, by each of `FORMS`.
 
     The published forms need the probe `gradient` at the window's last update and the metrics `curvature_1`, ... (as
-    `spectral_edge.modes.mode_curvature(...).metrics()` names them); the matrix flow needs lag rows only and uses `relaxation_1`, ...
-    where they were logged.
+    `spectral_edge.modes.mode_curvature(...).metrics()` names them); the matrix flow needs lag rows only and uses
+    `relaxation_1`, ... where they were logged.
 
     Args:
         trace: the recorded run.

@@ -65,7 +65,7 @@ class ModeCurvature:
         return np.where(self.stiffness > 0, self.stiffness, np.nan)
 
     def metrics(self) -> dict[str, float]:
-        """Curvature and relaxation rate by mode, as `monitor.log(**...)` takes them: `curvature_1`, `relaxation_1`, ..."""
+        """What `monitor.log(**...)` takes: `curvature_1`, ..., `relaxation_1`, ..., the rates."""
         found = {f"curvature_{j}": float(value) for j, value in enumerate(self.h, start=1)}
         return found | {f"relaxation_{j}": float(value) for j, value in enumerate(self.rates, start=1)}
 
