@@ -16,6 +16,7 @@ from rich.progress import Progress
 from spectral_edge import experiments
 from spectral_edge.errors import InputError, RunError, SpectralEdgeError
 from spectral_edge.scan_command import scan
+from spectral_edge.simulate_command import simulate
 from spectral_edge.terminal import (
     COLUMNS,
     EXIT_FAILED,
@@ -180,6 +181,7 @@ def run(
 
 
 app.command(scan)
+app.command(simulate)
 
 
 @app.command

@@ -21,7 +21,7 @@ simulate = App(
     name="simulate",
     help="Play with a model of the theory: every parameter is an option, the result sentences, a picture and numbers.",
     help_format="markdown",
-    default_parameter=Parameter(negative_bool="no-", negative_iterable=()),
+    default_parameter=Parameter(negative_bool="no-", negative_iterable=(), consume_multiple=True),
     result_action="return_value",
 )
 

@@ -4,6 +4,7 @@ Every fenced block marked `python` runs, page by page in one namespace and one e
 marked `py`, `sh` or `text`.
 """
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -15,7 +16,12 @@ from pathlib import Path
 import pytest
 
 import spectral_edge as se
-from spectral_edge import cli
+from spectral_edge import cli, simulate_command
+from spectral_edge.simulate.bbp import Bbp
+from spectral_edge.simulate.dyson import Dyson
+from spectral_edge.simulate.feedback import Feedback
+from spectral_edge.simulate.flow import Flow
+from spectral_edge.simulate.quadratic import Quadratic
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -24,7 +30,8 @@ THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.stem n
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
-VERBS = ("demo", "run", "scan", "report", "doctor")
+VERBS = ("demo", "run", "scan", "simulate", "report", "doctor")
+MODELS = {"flow": Flow, "quadratic": Quadratic, "dyson": Dyson, "bbp": Bbp, "feedback": Feedback}
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not part of an installed package")
 
@@ -151,14 +158,39 @@ def test_equations_are_numbered_once_and_figures_have_scripts(page):
         assert any(script.exists() for script in scripts), f"nothing makes {figure}.png"
 
 
+def options(heading):
+    """The options in the tables of a section of the command-line page, with what stands beside them."""
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    section = re.search(rf"^{heading}$(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL).group(1)
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
+    return {option: row[1].strip() for row in rows for option in re.findall(r"`(--[a-z-]+)`", row[0])}
+
+
+def typed(names):
+    return {f"--{name.removeprefix('as_').rstrip('_').replace('_', '-')}" for name in names}
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_command_line_page_lists_each_option_and_no_other(verb):
-    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {verb}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
-    table = [line for line in section.splitlines() if line.startswith("|")]
-    listed = {option for line in table for option in re.findall(r"`(--[a-z-]+)`", line.split("|")[1])}
-    names = inspect.signature(getattr(cli, verb)).parameters
-    assert listed == {f"--{name.removeprefix('as_').rstrip('_').replace('_', '-')}" for name in names}
+    function = simulate_command.flow if verb == "simulate" else getattr(cli, verb)
+    assert set(options(f"## {verb}")) == typed(set(inspect.signature(function).parameters) - {"settings"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_command_line_page_lists_each_parameter_of_a_model_with_its_default(model):
+    listed = options(f"### simulate {model}")
+    fields = dataclasses.fields(MODELS[model])
+    assert set(listed) == typed(field.name for field in fields)
+    for field in fields:
+        (option,) = typed([field.name])
+        value = field.default
+        if isinstance(value, bool):
+            assert listed[option] == "off"
+            assert value is False
+        elif isinstance(value, tuple):
+            assert [float(v) for v in listed[option].split()] == list(value)
+        else:
+            assert type(value)(listed[option]) == value
 
 
 def test_the_log_keys_are_those_of_the_page():

@@ -195,6 +195,13 @@ def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
         (["scan", "{folder}", "--steps", "1,2"], "--steps: expected 14, one for each of"),
         (["scan", "{folder}", "--revisions", "v*"], "--revisions: expected a repository on the hub as source"),
         (["scan", "{folder}", "--stride", "0"], "--stride: expected at least 1 checkpoint, got 0"),
+        (["simulate", "bbp", "--parameters", "2"], "parameters of the sweep: expected more than the rows"),
+        (["simulate", "flow", "--curvature", "1"], "curvature: expected two numbers"),
+        (["simulate", "flow", "--steps", "0"], "steps"),
+        (["simulate", "dyson", "--beta", "0.5"], "beta"),
+        (["simulate", "quadratic", "--learning-rate", "-1"], "learning"),
+        (["simulate", "feedback", "--rate", "nan"], "rate"),
+        (["simulate", "weather"], "weather"),
         (["frobnicate"], "frobnicate"),
     ],
 )
@@ -205,6 +212,45 @@ def test_wrong_input_is_one_line_and_code_2(capsys, checkpoints, arguments, expe
     assert expected in err
     assert err.startswith("error: ")
     assert len(err.strip().splitlines()) == 1
+
+
+SMALL = {
+    "flow": ["--steps", "60", "--jump-step", "30"],
+    "quadratic": ["--runs", "20", "--window", "8"],
+    "dyson": ["--paths", "60", "--draws", "400", "--observations", "200", "--steps", "20"],
+    "bbp": ["--draws", "20", "--points", "5"],
+    "feedback": ["--period", "100", "--stream", "300", "--dimension", "100"],
+}
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_simulate_prints_sentences_and_draws_or_gives_the_numbers(capsys, tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "simulate", model, *SMALL[model])
+    assert code == 0
+    picture = tmp_path / "runs" / f"simulate-{model}.png"
+    assert out.splitlines()[-1] == f"Picture: {picture.relative_to(tmp_path)}"
+    assert picture.stat().st_size > 10_000
+    picture.unlink()
+    code, again, _ = call(capsys, "simulate", model, *SMALL[model], "--json")
+    found = json.loads(again)
+    assert (code, found["model"], found["picture"]) == (0, model, None)
+    assert found["sentences"] == out.splitlines()[:-1]  # the same seed gives the same numbers
+    assert not picture.exists()
+    for option, value in zip(SMALL[model][::2], SMALL[model][1::2], strict=True):
+        assert found["settings"][option[2:].replace("-", "_")] == int(value)
+
+
+def test_simulate_takes_several_values_in_a_row(capsys):
+    code, out, _ = call(capsys, "simulate", "quadratic", "--runs", "20", "--every", "2", "6", "--json")
+    assert code == 0
+    assert json.loads(out)["settings"]["every"] == [2, 6]
+
+
+def test_simulate_draws_where_it_is_told(capsys, tmp_path):
+    code, out, _ = call(capsys, "simulate", "bbp", *SMALL["bbp"], "--quiet", "--out", str(tmp_path / "deep" / "x.png"))
+    assert (code, out) == (0, "")
+    assert (tmp_path / "deep" / "x.png").exists()
 
 
 def test_doctor(capsys):

@@ -4,6 +4,7 @@ Named after Baik, Ben Arous and Peche, whose transition separates the two sides.
 a hundred million parameters cost no more than a thousand.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,8 @@ class Bbp:
     def __post_init__(self) -> None:
         bounds = (
             ("parameters", 3 <= self.width < self.parameters, "more than the rows, of which there are at least 3"),
-            ("noise", self.noise > 0, "a positive number"),
-            ("exponent", self.exponent >= 0, "a number >= 0"),
+            ("noise", 0 < self.noise < math.inf, "a positive number"),
+            ("exponent", 0 <= self.exponent < math.inf, "a number >= 0"),
             ("overlap", 0 < self.overlap < 1, "a number between 0 and 1"),
             ("low", self.low > 0 and self.high > 0, "positive ends of the sweep, low and high"),
             ("points", self.points >= 2, "at least 2"),

@@ -59,7 +59,7 @@ def _paths(ax: Axes, result: DysonResult) -> None:
 
 def _drift(ax: Axes, result: DysonResult) -> None:
     level = np.arange(1, len(result.state) + 1)
-    ax.plot(level, result.drift_predicted, "_", color=INK, markersize=26, markeredgewidth=2, label="predicted (B1)")
+    ax.plot(level, result.drift_predicted, "_", color=INK, markersize=26, markeredgewidth=2, label="predicted")
     measured = np.isfinite(result.drift_measured)
     if measured.any():
         ax.errorbar(

@@ -87,7 +87,7 @@ def _slowing(ax: Axes, result: FeedbackResult) -> None:
     if len(result.excess) == 0:
         empty(ax, "no fold")
     else:
-        ax.plot(result.excess, result.relaxation_predicted, color=INK, linewidth=1.8, label="predicted (L5)")
+        ax.plot(result.excess, result.relaxation_predicted, color=INK, linewidth=1.8, label="predicted")
         ax.plot(result.excess, result.relaxation_measured, "o", color=COLOURS["run"], label="loop after a nudge")
         ax.set_xscale("log")
         ax.set_yscale("log")
