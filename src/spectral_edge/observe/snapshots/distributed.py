@@ -18,11 +18,8 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorS
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from spectral_edge.errors import InputError
-from spectral_edge.observe.snapshots.snapshot import WRAPPERS, Entry, UnreadableError
+from spectral_edge.observe.snapshots.snapshot import METADATA, WRAPPERS, Entry, UnreadableError
 from spectral_edge.observe.snapshots.torchfile import only_mapping, unreadable
-
-METADATA = ".metadata"
-"""The file that makes a folder one of these checkpoints."""
 
 _DTYPES = {str(value).removeprefix("torch.") for value in vars(torch).values() if type(value) is torch.dtype}
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from spectral_edge.errors import InputError
-from spectral_edge.observe.snapshots.distributed import METADATA, distributed
 from spectral_edge.observe.snapshots.mapped import mapped, read_ahead
-from spectral_edge.observe.snapshots.snapshot import Entry, UnreadableError
+from spectral_edge.observe.snapshots.snapshot import METADATA, Entry, UnreadableError
 from spectral_edge.observe.snapshots.torchfile import stored
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -49,6 +48,9 @@ class Checkpoint:
             InputError: if a file needs unpickling and that is not allowed, or holds no parameters.
         """
         if not self.files:
+            # What it needs of torch takes a second to import, a third of what this package takes.
+            from spectral_edge.observe.snapshots.distributed import distributed
+
             return distributed(self.path, allow_pickle=allow_pickle)
         wanted = _weight_map(self.path) if self.path.name.endswith(INDEX) else None
         found: dict[str, Entry] = {}

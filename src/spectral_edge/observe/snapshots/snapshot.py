@@ -16,6 +16,9 @@ from spectral_edge.observe.shards import Shard
 Named = dict[str, Any]
 """Tensors, or shards that load their values, by name."""
 
+METADATA = ".metadata"
+"""The file that makes a folder a checkpoint of torch.distributed.checkpoint."""
+
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
 """Keys under which training scripts keep the parameters beside other things."""
 
