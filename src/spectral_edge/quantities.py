@@ -83,7 +83,7 @@ QUANTITIES: dict[str, Quantity] = _table(
     Quantity("g23_normalized", "g23 / tr G", "scalar", "1", "edge", "corrected", _L1,
              "g23 divided by the trace of G.", _OURS),
     Quantity("effective_rank", "exp H", "scalar", "1", "spectrum", "descriptive", _L1,
-             "exp of the entropy of lambda_j / sum lambda.", "Roy and Vetterli 2007"),
+             "exp of the entropy of lambda_j / sum lambda: the effective rank of G.", "Roy and Vetterli 2007"),
     Quantity("gram_trace", "tr G", "scalar", "u^2", "spectrum", "descriptive", _L1,
              "Sum of the squared norms of the window's updates.", "thesis"),
     Quantity("update_norm", "|d_t|", "scalar", "u", "memory", "descriptive", _L1,

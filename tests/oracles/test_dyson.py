@@ -278,6 +278,23 @@ def test_the_index_is_found_within_its_interval(width, beta):
     assert spacings.estimate_beta(drawn.reshape(-1, width)).sufficient
 
 
+@pytest.mark.parametrize("beta", [1, 6, 20])
+def test_the_index_of_stiff_levels(beta):
+    law = Dyson(parameters=40_000, beta=beta)
+    drawn = laguerre.laguerre_sample(8, law, draws=3000, generator=np.random.default_rng(13))
+    found = spacings.estimate_beta(drawn)
+    assert found.beta == pytest.approx(beta, abs=2.5 * (found.high - beta) + 0.01 * beta)
+    assert found.high - found.low < 0.1 * beta + 0.05
+
+
+def test_spacings_of_stiff_levels_have_a_density():
+    spacing = np.linspace(0, 6, 6001)
+    for beta in (1.0, 50.0, 600.0):
+        density = spacings.spacing_density(spacing, beta)
+        assert density.sum() * 1e-3 == pytest.approx(1, abs=1e-3)
+        assert (density * spacing).sum() * 1e-3 == pytest.approx(1, abs=1e-3)
+
+
 def test_levels_that_ignore_one_another_have_index_zero():
     rng = np.random.default_rng(11)
     found = spacings.estimate_beta(np.sort(rng.standard_normal((5000, 3)), axis=-1)[:, ::-1])
@@ -330,6 +347,7 @@ def test_a_short_euler_step_is_almost_standard_normal():
         ),
         lambda: spacings.spacing_ratios(np.ones((4, 2))),
         lambda: spacings.estimate_beta(np.ones((4, 3))),
+        lambda: spacings.estimate_beta(np.tile([3.0, 2.0, 1.0], (5, 1))),
         lambda: residual.residuals(
             np.ones((1, 2)), np.ones((1, 2)), 1.0, Dyson(parameters=5), draws=3, generator=np.random.default_rng(0)
         ),
@@ -338,6 +356,19 @@ def test_a_short_euler_step_is_almost_standard_normal():
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         wrong()
+
+
+@pytest.mark.parametrize(("width", "parameters", "step"), [(3, 10_000, 0.005), (8, 100_000, 0.05), (20, 3200, 0.005)])
+def test_a_step_settles_at_any_size(width, parameters, step):
+    law = Dyson(parameters=parameters)
+    rng = np.random.default_rng(14)
+    start = np.zeros((4, width))
+    for _ in range(3):
+        increment = np.sqrt(step) * rng.standard_normal(start.shape)
+        after = dyson.implicit_step(start, increment, step, law)
+        pull = (after - start - increment) / step - dyson.sigma_drift(after, law)
+        assert np.abs(pull).max() < 1e-6 * np.abs(dyson.sigma_drift(after, law)).max()
+        start = after
 
 
 def test_the_simulation_finds_what_it_says():

@@ -188,6 +188,12 @@ def test_the_simulation_finds_what_it_says():
     assert len(draw(found).axes) == 4
 
 
+def test_a_cycle_below_both_folds_loses_nothing():
+    found = Feedback(high=0.1, period=400.0, stream=400, dimension=100).run()
+    assert np.isnan([found.collapse, found.recovery]).all()
+    assert "lost" not in " ".join(found.sentences)
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.2])
 def test_loops_without_a_closed_hysteresis_are_drawn_and_described(floor):
     found = Feedback(floor=floor, period=300.0, stream=400, dimension=50).run()
@@ -205,6 +211,7 @@ def test_loops_without_a_closed_hysteresis_are_drawn_and_described(floor):
         lambda: Feedback(low=0.5, high=0.4),
         lambda: Feedback(period=1.0),
         lambda: Feedback(energy=0.0),
+        lambda: Feedback(window=2, stream=24),
         lambda: feedback.evolve(np.array(0.5), np.ones(4), Loop(), step=0.1),
     ],
 )

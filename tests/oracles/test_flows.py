@@ -383,6 +383,32 @@ def test_damping_is_seen_in_every_transient():
     assert abs(straight.mean()) < 4 * straight.std(ddof=1) / np.sqrt(500)
     assert np.isnan(damping_test_pub(np.ones(3)))
     assert np.isnan(damping_test_pub(np.ones(10)))
+    for step in (0.1, 0.3, 1 / 3, 1e-3, np.pi):  # differences of an exact line vary by rounding only
+        assert np.isnan(damping_test_pub(step * np.arange(10.0)))
+    for stride in (0, 40):
+        with pytest.raises(InputError, match="stride"):
+            damping_rate(np.ones(40), stride=stride)
+
+
+def test_the_published_damping_correlation_of_a_process_with_an_arrow_of_time():
+    """Its covariance has no expectation; the correlation has one, which fades with the length."""
+    rng = np.random.default_rng(3)
+
+    def process(length, runs=60_000):
+        found = np.zeros((runs, length))
+        state = np.full(runs, 5.0)
+        for t in range(-60, length):
+            state = 0.8 * state + rng.exponential(size=runs)
+            if t >= 0:
+                found[:, t] = state
+        return found
+
+    short, long = process(10), process(100)
+    means = [damping_test_pub(gap).mean() for gap in (short, long)]
+    assert means[0] < -0.01
+    assert abs(means[1]) < abs(means[0]) / 3
+    ends = damping_ends(short)
+    assert abs(ends.mean()) < 4 * ends.std() / np.sqrt(len(ends))
     assert np.isnan(damping_rate(np.array([1.0, -1.0] * 20)))
 
 
@@ -395,6 +421,7 @@ def test_the_picture_and_the_sentences():
     assert f"{result.gap_error['published']:.3g} as printed" in result.sentences[0]
     terms_ = result.terms
     np.testing.assert_allclose(terms_["driving_pub"], 2 / ETA * terms_["driving_consistent"])
+    assert np.isnan(list(Flow(steps=100, window=50).run().sigma_error.values())).all()  # no window lies late enough
 
 
 @pytest.mark.parametrize(
@@ -406,6 +433,11 @@ def test_the_picture_and_the_sentences():
         {"every": 0},
         {"memory": -1.0},
         {"learning_rate": 0.0},
+        {"learning_rate": 0.4},
+        {"gradient": (0.0, 0.0), "jump_step": 0},
+        {"noise": -0.1},
+        {"jump_step": -5},
+        {"weight_decay": -0.5},
         {"drive": "apart"},
     ],
 )

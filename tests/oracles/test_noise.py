@@ -197,6 +197,7 @@ def test_misuse_is_refused():
     for call in (
         lambda: noise.lag_signal(gram, width=11),
         lambda: noise.lag_signal(gram, width=10, noise_energy=1.0),
+        lambda: noise.lag_signal(gram, width=2),
         lambda: noise.replicate_signal(np.eye(5)[None]),
         lambda: noise.replicate_differences(np.eye(2)[None]),
     ):

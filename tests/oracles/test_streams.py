@@ -203,6 +203,9 @@ def test_scales_of_rows():
     spread = Stream(parameters=100_000, norm_spread=0.3).grams(5, 2000, rng(8)).gram
     logarithm = 0.5 * np.log(np.diagonal(spread, axis1=1, axis2=2))
     assert logarithm.std() == pytest.approx(0.3, rel=4 / np.sqrt(2 * logarithm.size))
+    square = np.diagonal(spread, axis1=1, axis2=2)
+    assert square.mean() == pytest.approx(1.0, abs=4 * square.std() / np.sqrt(square.size))
+    assert Stream(parameters=100, noise_energy=0.0, exponent=1.0).effective_dimension == pytest.approx(16.46, abs=0.01)
 
 
 @given(st.floats(0.0, 3.0), st.integers(1, 50), st.integers(0, 300))

@@ -20,4 +20,5 @@ def detection_ratio_pub(sigma: Array, parameters: int) -> Array:
     width = sigma.shape[-1]
     noise = (sigma[..., width // 2 :] ** 2).mean(axis=-1) / parameters
     with np.errstate(divide="ignore", invalid="ignore"):
-        return sigma[..., -1] / (np.sqrt(noise) * (parameters * (width - 1)) ** 0.25)
+        ratio = sigma[..., -1] / (np.sqrt(noise) * (parameters * (width - 1)) ** 0.25)
+    return np.where(np.isfinite(ratio), ratio, np.nan)

@@ -116,7 +116,7 @@ def lag_signal(
     The singular values of X_old X_new^T are products of the strengths in the two windows of modes that persist. It
     costs no gradients. The rows between the windows, L - 2 W of them, are left out, which lets an optimizer's memory
     fade. Zero-signal floor: 2 E sqrt(W / P_eff). Where E and P_eff are not given it is taken from the median
-    singular value, which few modes cannot move (Gavish and Donoho 2014).
+    singular value, which few modes cannot move in windows of three rows or more (Gavish and Donoho 2014).
 
     Args:
         gram: extended Gram matrices; the first W rows are the old window and the last W rows the new one.
@@ -125,7 +125,8 @@ def lag_signal(
         dimension: P_eff, effective noise dimension.
 
     Raises:
-        InputError: if the matrices are too small for two windows, or only one of E and P_eff is given.
+        InputError: if the matrices are too small for two windows, only one of E and P_eff is given, or neither for
+            windows of two rows, whose median is half signal.
     """
     if width < 2 or gram.shape[-1] < 2 * width:
         raise InputError(
@@ -140,6 +141,13 @@ def lag_signal(
             expected="both noise_energy and dimension, or neither",
             found="one of them",
             remedy="give both",
+        )
+    if noise_energy is None and width < 3:
+        raise InputError(
+            "noise of the lag-W estimate",
+            expected="noise_energy and dimension for windows of two rows",
+            found="neither",
+            remedy="give both, or use a wider window",
         )
     energies = np.linalg.svd(gram[:, :width, -width:], compute_uv=False).astype(np.float64)
     if noise_energy is None or dimension is None:

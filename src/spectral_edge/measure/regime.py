@@ -69,8 +69,10 @@ def noise_reading(cosines: Array, position: Positions, memory: Memory) -> NoiseR
 
 
 def label(lost: Array, reading: NoiseReading) -> Array:
-    """0 plateau, 1 transition, 2 forgetting of `adiabatic_emp` [N], by the names of `quantities.REGIMES`."""
-    return (lost >= reading.plateau).astype(np.float64) + (lost > reading.forgetting)
+    """0 plateau, 1 transition, 2 forgetting of `adiabatic_emp` [N], by the names of `quantities.REGIMES`; else NaN."""
+    known = np.isfinite(lost) & np.isfinite(reading.plateau) & np.isfinite(reading.forgetting)
+    found = (lost >= reading.plateau).astype(np.float64) + (lost > reading.forgetting)
+    return np.where(known, found, np.nan)
 
 
 def prepare_regime(window: int, memory: Memory) -> None:

@@ -243,9 +243,14 @@ def _sentences(
     found = [
         f"A planted direction shows from d = {threshold:.4g} on, the detection threshold; {settings.overlap:.0%} of it "
         f"can be read at {apart:.3g} times that strength.",
-        f"Whatever is planted, the published ratio sigma_W / d_crit stays between {mean['ratio_pub'].min():.4g} and "
-        f"{mean['ratio_pub'].max():.4g}; it cannot exceed {limit:.4g} and says nothing about the signal.",
     ]
+    ratio = mean["ratio_pub"][np.isfinite(mean["ratio_pub"])]
+    found.append(
+        f"Whatever is planted, the published ratio sigma_W / d_crit stays between {ratio.min():.4g} and "
+        f"{ratio.max():.4g}; it cannot exceed {limit:.4g} and says nothing about the signal."
+        if len(ratio)
+        else "The published ratio sigma_W / d_crit is undefined: the smaller half of the singular values is zero."
+    )
     between = np.flatnonzero((over >= 2.0) & (over <= apart))
     if len(between):
         place = int(between[0])

@@ -111,6 +111,13 @@ class Dyson:
             raise InputError(
                 "duration", expected="a positive time", found=f"{self.duration}", remedy="give a longer duration"
             )
+        if self.parameters <= self.width:
+            raise InputError(
+                "parameters",
+                expected=f"more than the {self.width} rows",
+                found=f"{self.parameters}",
+                remedy="raise parameters",
+            )
         self.law.wall_strength(self.width)
 
     @property

@@ -31,6 +31,7 @@ _SPEEDS = 4
 _STEP = 0.5
 """Of the integrator, in relaxation times 1/r of the state without a gap."""
 _NUDGE, _WAIT = 1e-6, 5.0
+_LAGS = (0, 1, 2, 3, 5, 7, 10, 15, 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ class Feedback:
             )
         least = {
             "period": 64.0 / self.rate,
-            "stream": 10.0 * self.window,
+            "stream": max(10.0 * self.window, self.window + _LAGS[-1] + 30.0),
             "hold": 1.0,
             "dimension": float(self.window),
             "window": 2.0,
@@ -157,7 +158,7 @@ class Feedback:
         collapse, recovery = _passages(drive, closed, fold_states(loop))
         excess = np.logspace(-4, 0, 13) if fold_states(loop) else np.zeros(0)
         predicted, measured = self._relaxation(excess)
-        lag = np.array([0, 1, 2, 3, 5, 7, 10, 15, 20])
+        lag = np.array(_LAGS)
         plain, partial = self._exogenous(lag)
         result = FeedbackResult(
             settings=self,
@@ -272,9 +273,10 @@ def _passages(drive: Array, state: Array, folds: tuple[float, ...]) -> tuple[flo
     if not folds:
         return np.nan, np.nan
     below = state < folds[-1]
-    if not below.any():
+    high = int(np.argmin(below))
+    if below.all() or not below[high:].any():
         return np.nan, np.nan
-    first = int(np.argmax(below))
+    first = high + int(np.argmax(below[high:]))
     again = ~below[first:]
     return float(drive[first]), float(drive[first + int(np.argmax(again))]) if again.any() else np.nan
 

@@ -1,5 +1,6 @@
 """Two modes of a quadratic, driven together or in turn: what the window shows against what each flow predicts."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,12 +82,19 @@ class Flow:
             raise InputError(
                 "drive", expected="together or in_turn", found=str(self.drive), remedy="choose how the modes are driven"
             )
-        if self.memory < 0 or self.learning_rate <= 0:
+        for name in ("memory", "weight_decay", "noise", "jump_step"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(name, expected="a number >= 0", found=f"{getattr(self, name)}", remedy="0 for none")
+        if not 0 < self.learning_rate < 2 / (max(self.curvature) + self.weight_decay):
             raise InputError(
-                "memory and learning_rate",
-                expected="memory >= 0 and learning_rate > 0",
-                found=f"{self.memory} and {self.learning_rate}",
-                remedy="memory 0 stands for W",
+                "learning_rate",
+                expected=f"above 0 and below 2 / (h + omega) = {2 / (max(self.curvature) + self.weight_decay):g}",
+                found=f"{self.learning_rate}",
+                remedy="descent diverges otherwise",
+            )
+        if not (any(self.gradient) or (any(self.jump) and 0 < self.jump_step < self.steps) or self.noise):
+            raise InputError(
+                "gradient", expected="something that moves", found="zeros", remedy="give a gradient or noise"
             )
 
     def run(self) -> "FlowResult":
@@ -209,7 +217,7 @@ class FlowResult:
         ratio: their ratio R, by name [T]; NaN where the smaller one is not resolved.
         terms: of the gap flows along the true energies, by name [T]; u per observation, driving_pub as printed.
         gap_error: root mean square error of g over that of the true g, by name.
-        sigma_error: largest relative error of the leading singular value after two windows, by name.
+        sigma_error: largest relative error of the leading singular value after two windows, by name; NaN without such.
         ratio_error: median of |ln(R / true R)|, by name.
         sentences: the findings in words.
     """
@@ -237,7 +245,8 @@ def _result(
     gap_error = {name: float(np.sqrt(np.mean((value - gap["true"]) ** 2))) / size for name, value in gap.items()}
     late, top = slice(2 * settings.window, None), ranked["true"][:, 0]
     sigma_error = {
-        name: float(np.abs(value[late, 0] / top[late] - 1).max(initial=0.0)) for name, value in ranked.items()
+        name: float(np.abs(value[late, 0] / top[late] - 1).max()) if len(top[late]) else math.nan
+        for name, value in ranked.items()
     }
     ratio_error = {name: _log_error(value, ratio["true"]) for name, value in ratio.items()}
     sentences = _sentences(gap_error, ratio)

@@ -3,11 +3,13 @@
 The published test correlates a gap with its own centred difference. Summed over a series that product telescopes:
 what is left are the first and the last pair. So the test asks whether the series ends further from its mean than it
 began. It cannot see damping in a stationary run, where the ends differ by chance; of a decline it sees only the shape,
-negative for one that slows down, positive for one that speeds up, zero for a straight line.
+negative for one that slows down, positive for one that speeds up, zero on average for a straight line with noise.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spectral_edge.errors import InputError
 
 Array = NDArray[np.float64]
 
@@ -15,15 +17,20 @@ Array = NDArray[np.float64]
 def damping_test_pub(gap: Array) -> Array:
     """Correlation of a gap with its centred difference, [..., T] -> [...], no unit (scripts of arXiv 2603.28964).
 
-    Zero in expectation for every stationary process, damped or not; negative for a transient that dies out, positive
-    for one that builds up, whichever way it points. NaN for fewer than four values or no variation.
+    Damped or not: its covariance (`damping_ends`) is zero in expectation for every stationary process, the correlation
+    for every one that looks the same backwards in time, and within O(1/T) of zero for others. Negative for a transient
+    that dies out, positive for one that builds up, whichever way it points. NaN for fewer than four values, and where
+    the gap or its difference does not vary beyond rounding, as on an exact straight line.
     """
     if gap.shape[-1] < 4:
         return np.full(gap.shape[:-1], np.nan)
     here, slope = gap[..., 1:-1], (gap[..., 2:] - gap[..., :-2]) / 2
     here = here - here.mean(axis=-1, keepdims=True)
     slope = slope - slope.mean(axis=-1, keepdims=True)
-    return _ratio((here * slope).sum(axis=-1), np.sqrt((here**2).sum(axis=-1) * (slope**2).sum(axis=-1)))
+    squares = np.stack([(here**2).sum(axis=-1), (slope**2).sum(axis=-1)])
+    rounding = here.shape[-1] * (8 * np.finfo(np.float64).eps * np.abs(gap).max(axis=-1)) ** 2
+    product = np.where((squares > rounding).all(axis=0), squares[0] * squares[1], 0.0)
+    return _ratio((here * slope).sum(axis=-1), np.sqrt(product))
 
 
 def damping_ends(gap: Array) -> Array:
@@ -44,8 +51,18 @@ def damping_rate(gap: Array, *, stride: int = 1) -> Array:
 
     Args:
         gap: a series without trend.
-        stride: lag in samples.
+        stride: lag in samples, at least 1 and below the length of the series.
+
+    Raises:
+        InputError: for another stride.
     """
+    if not 1 <= stride < gap.shape[-1]:
+        raise InputError(
+            "stride",
+            expected=f"1 to {gap.shape[-1] - 1} samples",
+            found=str(stride),
+            remedy="use a lag within the series",
+        )
     x = gap - gap.mean(axis=-1, keepdims=True)
     rho = _ratio((x[..., stride:] * x[..., :-stride]).mean(axis=-1), (x**2).mean(axis=-1))
     return np.where(rho > 0, -np.log(np.where(rho > 0, rho, 1.0)) / stride, np.nan)

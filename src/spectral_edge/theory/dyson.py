@@ -156,8 +156,9 @@ def hessian(sigma: Array, law: Dyson) -> Array:
 def implicit_step(sigma: Array, increment: Array, step: float, law: Dyson) -> Array:
     """One backward Euler-Maruyama step: the minimiser of V(x) + |x - sigma - increment|^2 / (2 step).
 
-    The function is self-concordant after scaling, so damped Newton steps can neither leave the chamber nor fail
-    to converge (Nesterov and Nemirovskii 1994). A start on the boundary, zero included, is allowed.
+    The function is self-concordant after scaling, so damped Newton steps cannot leave the chamber and converge
+    (Nesterov and Nemirovskii 1994); how many it takes depends on where they begin, so they begin where the drift alone
+    would lead. A start on the boundary, zero included, is allowed.
 
     Args:
         sigma: singular values now, largest first [N, W].
@@ -176,7 +177,9 @@ def implicit_step(sigma: Array, increment: Array, step: float, law: Dyson) -> Ar
     width = sigma.shape[-1]
     scale = min(law.wall_strength(width), law.beta if width > 1 else np.inf) / 2
     target = sigma + increment
-    point = _inside(sigma, step)
+    # x = sigma + step (a / (2 x) - kappa x), a the strength of wall and pairs together, keeps the order.
+    push, pull = law.wall_strength(width) + 2 * law.beta * (width - 1), 1 + law.damping * step
+    point = _inside((sigma + np.sqrt(sigma**2 + 2 * push * pull * step)) / (2 * pull), step)
     active = np.arange(len(point))
     for _ in range(_NEWTON_STEPS):
         x = point[active]
@@ -192,8 +195,9 @@ def implicit_step(sigma: Array, increment: Array, step: float, law: Dyson) -> Ar
     raise InputError(
         "an implicit step",
         expected="finite singular values and increments",
-        found=f"{len(active)} that did not settle in {_NEWTON_STEPS} Newton steps",
-        remedy="check the input for NaN and infinity",
+        found=f"{len(active)} that did not settle in {_NEWTON_STEPS} Newton steps, with W = {width},"
+        f" P = {law.parameters} and a step of {step:g}",
+        remedy="check the input for NaN and infinity, or take shorter steps",
     )
 
 

@@ -109,14 +109,14 @@ def solve_gap_pub(
         Strengths at those times [T, N, 2], u.
 
     Raises:
-        InputError: if a source is negative or a strength not positive, and where a strength falls below the solver's
+        InputError: for fewer than two times, if a source is negative or a strength not positive, and where a strength falls below the solver's
             tolerance: there g and m no longer tell it from zero.
     """
-    if (sources < 0).any() or (start <= 0).any():
+    if len(sources) < 2 or (sources < 0).any() or (start <= 0).any():
         raise InputError(
             "gap flow",
-            expected="sources >= 0 and strengths > 0 at the start",
-            found=f"at least {sources.min():.3g} and {start.min():.3g}",
+            expected="sources >= 0 at two times or more, and strengths > 0 at the start",
+            found=f"{len(sources)} times, at least {sources.min(initial=np.inf):.3g} and {start.min():.3g}",
             remedy="give squared gradients, and strengths of a window that has moved along both modes",
         )
     push = _DRIVING[form]
@@ -172,7 +172,8 @@ def gap_given_strengths(
 ) -> Array:
     """The published gap flow with the true strengths put into its first and third term; only g is integrated.
 
-    The kindest reading of the theorem: everything but g is taken from the run. Arguments as `solve_gap_pub`, but
+    The kindest reading of the theorem: everything but g is taken from the run. The terms are linear between the given
+    times, so strengths have to vary little from one to the next. Arguments as `solve_gap_pub`, but
 
     Args:
         d: true strengths at times 0, 1, ... [T, N, 2], u.

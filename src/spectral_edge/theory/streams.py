@@ -79,7 +79,7 @@ class Stream:
         rotated: whether rows show the covariance in a mixed basis rather than parameter by parameter. Only rows can
             tell: Gram matrices do not depend on the basis.
         memory: how noise rows depend on one another.
-        norm_spread: standard deviation of the logarithm of each row's scale (lognormal norms).
+        norm_spread: standard deviation of the logarithm of each row's scale (lognormal norms); its mean square is one.
         norm_factor: what the scale is multiplied by from row to row.
         signals: planted structure; all directions are drawn uniformly and orthonormal to one another.
     """
@@ -119,7 +119,10 @@ class Stream:
     @property
     def effective_dimension(self) -> float:
         """(tr S)^2 / tr S^2 of the noise covariance."""
-        return self._moment(1, 0) ** 2 / self._moment(2, 0)
+        if self.covariance is not None:
+            given = np.asarray(self.covariance, dtype=np.float64)
+            return float(given.sum() ** 2 / (given**2).sum())
+        return power_sum(self.exponent, 1, self.parameters) ** 2 / power_sum(2 * self.exponent, 1, self.parameters)
 
     def rows(self, count: int, generator: np.random.Generator) -> Array:
         """Rows of updates [T, P].
@@ -220,7 +223,8 @@ class Stream:
         trend = np.tile(self.norm_factor ** np.arange(count, dtype=np.float64), (draws, 1))
         if self.norm_spread == 0:
             return trend
-        return trend * np.exp(self.norm_spread * generator.standard_normal((draws, count)))
+        spread = self.norm_spread
+        return trend * np.exp(spread * generator.standard_normal((draws, count)) - spread**2)
 
     def _eigenvalues(self, count: int) -> Array:
         """The leading eigenvalues of the noise covariance."""
