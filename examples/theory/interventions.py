@@ -1,11 +1,14 @@
 """Is the mode at the gap the one that learning needs? Interventions on the updates of runs that are about to grok.
 
-python examples/theory/interventions.py           # four minutes on one core
+python examples/theory/interventions.py           # seven minutes on one core
 python examples/theory/interventions.py --quick   # seconds; its numbers are not to be quoted
 
 Everything that decides the result was fixed on three pilot seeds (100 to 102), which the trial does not use: the two
 tasks, the steps at which they are stopped, the number of steps under intervention, the outcome (logarithm of the test
 loss after the last of them), the convention of k* and the contrasts.
+
+Added after the trial had been run once, when its verdicts were known, and deciding none of them: the arms that close a
+gap, the mean update at the energy of v_k*, outcomes at earlier steps, and what is recorded of the directions.
 """
 
 import math
@@ -28,6 +31,8 @@ from spectral_edge.simulate.record import save, script_options
 
 MODULUS, POSITIONS = 31, 3
 SEEDS, STEPS, EVERY, WINDOW = 8, 600, 50, 10
+LOOKS = 6
+"""Evaluations of an arm, evenly over its steps."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +97,32 @@ class Addition(SampledTask):
 
 @dataclass(frozen=True)
 class Seed:
-    """What one seed gave: the window before, and the arms after."""
+    """What one seed gave: the window before, and the arms after.
+
+    Attributes:
+        k_star: position that is judged.
+        k_star_found: the same before it was cut down to the positions that arms exist for; None where undefined.
+        outside: whether the largest ratio leaves the null's band.
+        ratios: sigma_j / sigma_j+1 of the leading positions.
+        shares: of the window's energy, by position.
+        progress: progress shares, by position.
+        cosines: of v_k* with the mean update, the stale direction and the parameters, without sign.
+        test_loss: at the checkpoint.
+        arms: what became of each.
+    """
 
     k_star: int
+    k_star_found: int | None
     outside: bool
     ratios: list[float]
+    shares: list[float]
+    progress: list[float]
+    cosines: dict[str, float]
     test_loss: float
     arms: Mapping[str, ArmResult]
 
 
-def arms_around(k: int) -> list[Arm]:
+def arms_around(k: int, ratios: list[float]) -> list[Arm]:
     """The arms of a seed whose k* is k; shares of the arm that removes v_k set the matched budgets."""
     at = f"v{k}"
     arms = [Arm(name="none", kind="none"), Arm(name="sham", kind="sham", along=at)]
@@ -116,6 +137,12 @@ def arms_around(k: int) -> list[Arm]:
         Arm(name="norm_restored", along=at, restore_norm=True),
         Arm(name="stale", along="stale"),
         Arm(name="mean_update", along="mean"),
+        Arm(name="mean_matched", along="mean", budget=at),
+        # The claim's own words: the gap behind position j is closed, and no more than that.
+        *(
+            Arm(name=f"close_v{j}", kind="shrink", along=f"v{j}", factor=1 / ratio)
+            for j, ratio in enumerate(ratios, start=1)
+        ),
     ]
 
 
@@ -134,7 +161,9 @@ def one_seed(block: Block, seed: int, *, start: int, steps: int, every: int) -> 
     assert reading is not None
     assert stale is not None
     found = monitor.modes()
-    k = min(int(reading.k_star_restricted or 1), POSITIONS)
+    ratios = [float(value) for value in reading.ratios[:POSITIONS]]
+    k_found = reading.k_star_restricted
+    k = min(int(k_found or 1), POSITIONS)
     generator = torch.Generator().manual_seed(seed)
     directions = {f"v{j}": found.directions[j - 1] for j in range(1, POSITIONS + 1)}
     directions["stale"] = stale.directions[k - 1]
@@ -146,9 +175,22 @@ def one_seed(block: Block, seed: int, *, start: int, steps: int, every: int) -> 
     for weight, direction in zip(weights, found.directions, strict=False):
         mean = modes.added(mean, direction, float(weight))
     directions["mean"] = mean
-    results = run_arms(task, arms_around(k), directions, steps=steps)
-    ratios = [float(value) for value in reading.ratios[:POSITIONS]]
-    return Seed(k, reading.k_star_clear is not None, ratios, task.evaluate()["test_loss"], results)
+    edge = directions[f"v{k}"]
+    others = {"mean": mean, "stale": stale.directions[k - 1], "parameters": modes.named(task.model)}
+    cosines = {name: abs(modes.dot(edge, other)) / modes.norm(other) for name, other in others.items()}
+    energy = found.sigma**2
+    results = run_arms(task, arms_around(k, ratios), directions, steps=steps, evaluate_every=max(steps // LOOKS, 1))
+    return Seed(
+        k_star=k,
+        k_star_found=None if k_found is None else int(k_found),
+        outside=reading.k_star_clear is not None,
+        ratios=ratios,
+        shares=(energy / energy.sum())[:POSITIONS].tolist(),
+        progress=[float(value) for value in reading.progress_share[:POSITIONS]],
+        cosines=cosines,
+        test_loss=task.evaluate()["test_loss"],
+        arms=results,
+    )
 
 
 def harm(seeds: list[Seed], name: str) -> np.ndarray:
@@ -156,6 +198,13 @@ def harm(seeds: list[Seed], name: str) -> np.ndarray:
     arms = [(seed.arms[f"v{seed.k_star}" if name == "edge" else name], seed.arms["none"]) for seed in seeds]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log([arm.outcome / none.outcome for arm, none in arms])
+
+
+def by_step(seeds: list[Seed], name: str) -> np.ndarray:
+    """Mean over seeds of the logarithm of an arm's test loss over that without intervention, at each evaluation."""
+    losses = [[seed.arms[each].metrics["test_loss"] for seed in seeds] for each in (name, "none")]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (np.log(losses[0]) - np.log(losses[1])).mean(axis=0)
 
 
 CONTRASTS: dict[str, tuple[str, str]] = {
@@ -167,17 +216,37 @@ CONTRASTS: dict[str, tuple[str, str]] = {
     "edge against its stale direction": ("edge", "stale"),
     "norm restored against nothing": ("norm_restored", "none"),
 }
+ADDED: dict[str, tuple[str, str]] = {
+    "edge against the mean update, same energy": ("edge", "mean_matched"),
+    "closing the gap against nothing": ("close_edge", "none"),
+    "closing the gap against closing the worst other": ("close_edge", "close_other"),
+}
+"""Contrasts that were added when the first ones were known."""
 
 
 def judge(seeds: list[Seed]) -> tuple[dict[str, Paired], Maximality]:
-    """The preregistered contrasts and the verdict on H1."""
+    """The contrasts, preregistered ones first, and the verdict on H1."""
     values = {name: harm(seeds, name) for name in ("edge", *seeds[0].arms)}
     shrunk = np.stack([harm(seeds, f"shrink_v{j}") for j in range(1, POSITIONS + 1)], axis=1)
     edge = np.array([seed.k_star for seed in seeds])
     values["shrink_edge"] = shrunk[np.arange(len(seeds)), edge - 1]
     matched = np.stack([values[f"matched_v{j}"] for j in range(1, POSITIONS + 1)], axis=1)
-    contrasts = {name: paired(values[a] - values[b]) for name, (a, b) in CONTRASTS.items()}
+    closed = np.stack([values[f"close_v{j}"] for j in range(1, POSITIONS + 1)], axis=1)
+    at_edge = np.arange(1, POSITIONS + 1) == edge[:, None]
+    values["close_edge"], values["close_other"] = closed[at_edge], np.where(at_edge, -np.inf, closed).max(axis=1)
+    contrasts = {name: paired(values[a] - values[b]) for name, (a, b) in (CONTRASTS | ADDED).items()}
     return contrasts, maximality(matched, edge)
+
+
+def read(seeds: list[Seed]) -> str:
+    """The verdict, and whether the direction of drift alone would have given it.
+
+    H1 tells the gap from drift only where removing v_k* does more harm than removing the mean update, for the same
+    energy: the mean of the window's updates needs no spectrum.
+    """
+    contrasts, verdict = judge(seeds)
+    told_apart = contrasts["edge against the mean update, same energy"].sign > 0
+    return verdict.verdict if verdict.verdict != "supported" or told_apart else "supported, as drift is"
 
 
 def numbers(seeds: list[Seed]) -> dict[str, object]:
@@ -189,20 +258,27 @@ def numbers(seeds: list[Seed]) -> dict[str, object]:
         arms[name] = {
             "log_loss_ratio": paired(harm(seeds, name)),
             "by_seed": harm(seeds, name),
+            "by_step": by_step(seeds, name),
             "removed_share": float(np.mean([arm.removed_share for arm in done])),
             "displacement": float(np.mean([arm.displacement for arm in done])),
             "left_out": sum(sum(arm.left_out.values()) for arm in done),
         }
     return {
         "k_star": [seed.k_star for seed in seeds],
+        "k_star_found": [seed.k_star_found for seed in seeds],
         "outside_band": sum(seed.outside for seed in seeds),
         "ratios": np.mean([seed.ratios for seed in seeds], axis=0),
+        "shares": np.mean([seed.shares for seed in seeds], axis=0),
+        "progress": np.mean([seed.progress for seed in seeds], axis=0),
+        "cosines": {name: [seed.cosines[name] for seed in seeds] for name in seeds[0].cosines},
+        "steps": seeds[0].arms["none"].steps,
         "test_loss_before": [seed.test_loss for seed in seeds],
         "test_loss_after": [seed.arms["none"].outcome for seed in seeds],
         "sham_identical": all(seed.arms["sham"].outcome == seed.arms["none"].outcome for seed in seeds),
         "arms": arms,
         "contrasts": contrasts,
         "verdict": verdict.verdict,
+        "read": read(seeds),
         "lead": verdict.lead,
         "rivals": [{"position": j, "difference": value} for j, value in verdict.rivals.items()],
     }
@@ -226,27 +302,40 @@ def sentences(title: str, seeds: list[Seed]) -> list[str]:
         f"{title}: against shrinking every update by the same energy, {told(contrasts['edge against shrinking all'])};"
         f" against a random direction with the same energy and displacement, "
         f"{told(contrasts['edge against a random direction'])}.",
-        f"{title}: against removing the mean update, {told(contrasts['edge against the mean update'])}.",
-        f"{title}: H1 {verdict.verdict}: v_k* against the worst other mode at matched energy, {told(verdict.lead)}.",
+        f"{title}: against removing the mean update, {told(contrasts['edge against the mean update'])}; at the energy "
+        f"of v_k*, {told(contrasts['edge against the mean update, same energy'])}.",
+        f"{title}: closing the gap at k* and no more, {told(contrasts['closing the gap against nothing'])}.",
+        f"{title}: H1 {read(seeds)}: v_k* against the worst other mode at matched energy, {told(verdict.lead)}.",
     ]
 
 
-LABELS: dict[str, str] = {
-    "v1": "remove $v_1$",
-    "v2": "remove $v_2$",
-    "v3": "remove $v_3$",
-    "mean_update": "remove the mean update",
-    "stale": "remove $v_{k*}$ of a window ago",
-    "norm_restored": "remove $v_{k*}$, restore the norm",
-    "matched_v1": "$v_1$, energy of $v_{k*}$",
-    "matched_v2": "$v_2$, energy of $v_{k*}$",
-    "matched_v3": "$v_3$, energy of $v_{k*}$",
-    "shrink_v1": "shrink all, energy of $v_1$",
-    "shrink_v2": "shrink all, energy of $v_2$",
-    "row_space_matched": "row space, energy of $v_{k*}$",
-    "random_matched": "random, energy of $v_{k*}$",
-    "random": "random, its own energy",
-    "sham": "sham",
+OWN, MATCHED, CLOSED, CONTROL = "#0072B2", "#D55E00", "#009E73", "#777777"
+COLOURS = {
+    OWN: "with its own energy",
+    MATCHED: "with another arm's energy",
+    CLOSED: "as much as closes the gap",
+    CONTROL: "control",
+}
+LABELS: dict[str, tuple[str, str]] = {
+    "v1": (OWN, "remove $v_1$"),
+    "v2": (OWN, "remove $v_2$"),
+    "v3": (OWN, "remove $v_3$"),
+    "mean_update": (OWN, "remove the mean update"),
+    "stale": (OWN, "remove $v_{k*}$ of a window ago"),
+    "norm_restored": (OWN, "remove $v_{k*}$, restore the norm"),
+    "matched_v1": (MATCHED, "$v_1$, energy of $v_{k*}$"),
+    "matched_v2": (MATCHED, "$v_2$, energy of $v_{k*}$"),
+    "matched_v3": (MATCHED, "$v_3$, energy of $v_{k*}$"),
+    "mean_matched": (MATCHED, "mean update, energy of $v_{k*}$"),
+    "shrink_v1": (MATCHED, "shrink all, energy of $v_1$"),
+    "shrink_v2": (MATCHED, "shrink all, energy of $v_2$"),
+    "row_space_matched": (MATCHED, "row space, energy of $v_{k*}$"),
+    "random_matched": (MATCHED, "random, energy of $v_{k*}$"),
+    "close_v1": (CLOSED, "shrink $v_1$ until $R_1 = 1$"),
+    "close_v2": (CLOSED, "shrink $v_2$ until $R_2 = 1$"),
+    "close_v3": (CLOSED, "shrink $v_3$ until $R_3 = 1$"),
+    "random": (CONTROL, "random, its own energy"),
+    "sham": (CONTROL, "sham"),
 }
 
 
@@ -254,32 +343,41 @@ def picture(found: Mapping[str, list[Seed]], path: Path) -> None:
     """Harm of every arm, seed by seed, with intervals."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    figure = Figure(figsize=(12, 6.6), dpi=100, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(13, 7.8), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(LABELS))[::-1]
     for ax, (name, seeds) in zip(axes, found.items(), strict=True):
-        for place, arm in zip(places, LABELS, strict=True):
+        for place, (arm, (colour, _)) in zip(places, LABELS.items(), strict=True):
             values = harm(seeds, arm)
             mean = paired(values)
-            colour = "#0072B2" if arm in ("v1", "v2", "v3", "mean_update", "stale", "norm_restored") else "#D55E00"
-            colour = "#777777" if arm in ("sham", "random") else colour
-            ax.plot(np.exp(values), np.full(len(values), place), "o", color=colour, alpha=0.35, markersize=4)
+            ax.plot(np.exp(values), np.full(len(values), place), "o", color=colour, alpha=0.35, markersize=4.5)
             if mean.n > 1:
-                ax.plot(np.exp([mean.low, mean.high]), [place, place], color=colour, linewidth=2.4)
-                ax.plot(np.exp(mean.mean), place, "D", color=colour, markersize=6)
+                ax.plot(np.exp([mean.low, mean.high]), [place, place], color=colour, linewidth=2.6)
+                ax.plot(np.exp(mean.mean), place, "D", color=colour, markersize=6.5)
         ax.axvline(1.0, color="#222222", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.set_xscale("log")
-        ax.set_xlabel("test loss as a multiple of the run without intervention")
+        ax.set_xticks([1, 1.5, 2, 3, 4, 5])
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.tick_params(labelsize=12)
+        ax.set_xlabel("test loss as a multiple of that without intervention", fontsize=13)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(visible=True, axis="x", color="#ececec")
         ax.set_axisbelow(True)
-        edges = sorted({seed.k_star for seed in seeds})
-        verdict = judge(seeds)[1].verdict
-        which = " or ".join(map(str, edges))
-        ax.set_title(f"{BLOCKS[name].title}, k* = {which}: maximality {verdict}", loc="left", fontsize=12)
-        ax.set_yticks(places, list(LABELS.values()))
+        edges = [seed.k_star for seed in seeds]
+        which = ", ".join(f"k* = {k} in {edges.count(k)}" for k in sorted(set(edges)))
+        ax.set_title(
+            f"{BLOCKS[name].title[0].upper()}{BLOCKS[name].title[1:]} ({which}): H1 {read(seeds)}",
+            loc="left",
+            fontsize=13,
+        )
+        ax.set_yticks(places, [label for _, label in LABELS.values()], fontsize=12)
+    key = [Line2D([], [], color=colour, marker="D", linewidth=2.6, label=label) for colour, label in COLOURS.items()]
+    figure.legend(handles=key, loc="outside lower center", ncols=4, frameon=False, fontsize=12)
     figure.savefig(path)
 
 
@@ -287,17 +385,17 @@ def main() -> None:
     """Runs both blocks."""
     options = script_options("Interventions on the updates of grokking runs.", "examples/theory/interventions.py")
     torch.set_num_threads(1)
-    seeds, steps, every = (2, 10, 10) if options.quick else (SEEDS, STEPS, EVERY)
+    seeds, steps, every = (2, 10, 5) if options.quick else (SEEDS, STEPS, EVERY)
     found: dict[str, list[Seed]] = {}
     for name, block in BLOCKS.items():
-        start = 200 if options.quick else block.start
+        start = 100 if options.quick else block.start
         found[name] = [one_seed(block, seed, start=start, steps=steps, every=every) for seed in range(seeds)]
         print("\n".join(sentences(block.title, found[name])), flush=True)
     picture(found, options.out / "interventions.png")
     save(
         options.results / "interventions.json",
         command=options.command,
-        settings={"seeds": seeds, "steps": steps, "every": every, "window": WINDOW, "blocks": BLOCKS},
+        settings={"seeds": seeds, "steps": steps, "every": every, "window": WINDOW, "looks": LOOKS, "blocks": BLOCKS},
         numbers={name: numbers(each) for name, each in found.items()},
     )
 
