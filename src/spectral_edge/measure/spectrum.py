@@ -64,7 +64,7 @@ def spectrum(gram: Array) -> Spectrum:
 
 
 def effective_rank(eigenvalues: Array) -> Array:
-    """Exponential of the entropy of normalised eigenvalues [N, W] -> [N] (Roy and Vetterli 2007, of the Gram matrix)."""
+    """Exponential of the entropy of normalised eigenvalues [N, W] -> [N] (Roy and Vetterli 2007, of G)."""
     total = eigenvalues.sum(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = eigenvalues / total

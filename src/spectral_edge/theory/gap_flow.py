@@ -109,8 +109,8 @@ def solve_gap_pub(
         Strengths at those times [T, N, 2], u.
 
     Raises:
-        InputError: for fewer than two times, if a source is negative or a strength not positive, and where a strength falls below the solver's
-            tolerance: there g and m no longer tell it from zero.
+        InputError: for fewer than two times, if a source is negative or a strength not positive, and where a strength
+            falls below the solver's tolerance: there g and m no longer tell it from zero.
     """
     if len(sources) < 2 or (sources < 0).any() or (start <= 0).any():
         raise InputError(
