@@ -12,6 +12,7 @@ lie below 1. The rule, the forms and how they estimate drives and noise were set
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from torch import nn
 
 import spectral_edge as se
 from spectral_edge.evaluate.gap_change import FORMS, GapChange, compare, gap_change
-from spectral_edge.evaluate.scoring import Score
+from spectral_edge.evaluate.scoring import Score, score
 from spectral_edge.modes import mode_curvature, named, preconditioner
 from spectral_edge.plots.frame import FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain
 from spectral_edge.simulate.record import plain as as_plain
 from spectral_edge.simulate.record import save, script_options
 
 MODULUS, WINDOW, EVERY = 31, 5, 20
+RATE, DECAY, SGD_RATE = 1e-3, 0.3, 0.3
 KINDS = ("SGD, full batch", "SGD, batch 64", "SGD with momentum, batch 64", "AdamW, full batch", "AdamW, batch 64")
 COLOURS = ("#D55E00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73")
 MARKERS = ("v", "^", "o", "s", "D")
@@ -39,6 +41,7 @@ NAMES = {
     "matrix_flow_observed": "matrix flow, observed",
     "matrix_flow_given_drive": "matrix flow, given the drive (no forecast)",
 }
+PLACES = {"first forecast": 0, "middle": 0.5, "end": 1}
 DASHES = {"AR(1)": (0, (5, 2)), "size": "-", "last_change": (0, (1, 1.2))}
 WORDS = {"AR(1)": "AR(1)", "size": "size of the window", "last_change": "last change again"}
 
@@ -55,11 +58,11 @@ def train(kind: str, steps: int, seed: int, *, every: int = EVERY) -> se.Trace:
     ).double()
     if kind.startswith("AdamW"):
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.3
+            model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=DECAY
         )
     else:
         heavy = 0.9 if "momentum" in kind else 0.0
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.3 * (1 - heavy), momentum=heavy)
+        optimizer = torch.optim.SGD(model.parameters(), lr=SGD_RATE * (1 - heavy), momentum=heavy)
 
     def loss(some: torch.Tensor | slice) -> torch.Tensor:
         return nn.functional.cross_entropy(model(pairs[some]), labels[some])
@@ -82,7 +85,7 @@ def train(kind: str, steps: int, seed: int, *, every: int = EVERY) -> se.Trace:
                     [lambda part=part: loss(part) for part in quarters],
                     preconditioner=preconditioner(optimizer, named(model)),
                 )
-                monitor.log(**found.metrics())
+                monitor.log(loss=loss(slice(None)).item(), **found.metrics())
         return monitor.trace
 
 
@@ -90,37 +93,43 @@ def evaluate(traces: list[se.Trace], every: int) -> tuple[dict[str, Score], dict
     """Scores of the forms, what is recorded, and the forecasts of the first run."""
     found = [gap_change(trace) for trace in traces]
     solved = compare([gap_change(trace, integrate=True) for trace in traces])
-    compared = compare(found)
-    scores = dict(compared.scores)
-    position = np.concatenate([run.position for run in found])
+    scores = dict(compare(found).scores)
+    published = ("published", "consistent")
+    losses = [trace.metrics("loss")[1] for trace in traces]
     numbers = {
-        "forms": {form: as_plain(score) | {"beats_all": score.beats_all} for form, score in scores.items()},
+        "forms": {form: as_plain(made) | {"beats_all": made.beats_all} for form, made in scores.items()},
         "baselines": {name: as_plain(rival) for name, rival in scores["published"].rivals.items()},
-        "r2_integrated": {form: solved.scores[form].r2 for form in ("published", "consistent")},
-        "r2_clock_in_observations": {form: r2_slower(found, form, every) for form in ("published", "consistent")},
-        "share_of_k_star_1": float((position == 1).mean()),
+        "r2_integrated": {form: solved.scores[form].r2 for form in published},
+        "r2_clock_in_observations": {form: r2_slower(found, form, every) for form in published},
+        "share_of_k_star_1": float((np.concatenate([run.position for run in found]) == 1).mean()),
+        "median_damping_per_step": float(np.nanmedian([damping_per_step(run, every) for run in found])),
+        "mean_loss": {
+            name: float(np.mean([loss[round(at * (len(loss) - 1))] for loss in losses])) for name, at in PLACES.items()
+        },
     }
     return scores, numbers, found[0]
 
 
+def damping_per_step(run: GapChange, every: int) -> float:
+    """Median of eta (h + omega) over the tested forecasts of a run."""
+    rate = -run.forecasts.terms["published"]["damping"] / (run.gap * WINDOW * every)
+    return float(np.nanmedian(rate[len(rate) // 2 :]))
+
+
 def r2_slower(found: list[GapChange], form: str, every: int) -> float:
     """R^2 of a published form if time in it is counted in observations instead of steps."""
-    errors, changes = [], []
-    for run in found:
-        late = slice(len(run.step) // 2, None)
-        change = (run.forecasts.measured / run.forecasts.scale)[late]
-        forecast = (np.sum(list(run.forecasts.terms[form].values()), axis=0) / run.forecasts.scale)[late] / every
-        known = np.isfinite(forecast)
-        errors.append(((change - forecast)[known] ** 2).sum())
-        changes.append((change[known] ** 2).sum())
-    return float(1 - np.sum(errors) / np.sum(changes))
+    runs = [run.forecasts for run in found]
+    slower = [
+        replace(run, terms={form: {name: values / every for name, values in run.terms[form].items()}}) for run in runs
+    ]
+    return score(slower, form).r2
 
 
 def draw(scores: Mapping[str, Mapping[str, Score]], first: Mapping[str, GapChange]) -> Figure:
     """Errors by form and optimizer, and two runs term by term."""
-    figure = new_figure(780)
+    figure = new_figure(800)
     grid = figure.add_gridspec(
-        2, 2, width_ratios=[1.3, 1], left=0.065, right=0.985, bottom=0.085, top=0.86, wspace=0.17, hspace=0.42
+        2, 2, width_ratios=[1.35, 1], left=0.06, right=0.985, bottom=0.085, top=0.83, wspace=0.17, hspace=0.36
     )
     errors(figure.add_subplot(grid[:, 0]), scores)
     upper, lower = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
@@ -144,21 +153,30 @@ def draw(scores: Mapping[str, Mapping[str, Score]], first: Mapping[str, GapChang
 
 
 def errors(ax: Axes, scores: Mapping[str, Mapping[str, Score]]) -> None:
-    """Squared error over that of no change, with intervals."""
+    """Squared error over that of no change, with intervals; what lies below the axis is written."""
+    lowest = 1e-5
     for at, by_form in enumerate(scores.values()):
         for k, found in enumerate(by_form.values()):
             x = at + (k - 2) * 0.155
             ratio = found.rivals["no change"]
+            shown = max(ratio.error_ratio, 1.6 * lowest)
+            if shown == ratio.error_ratio:
+                ax.plot([x, x], ratio.interval, color=COLOURS[k], linewidth=2, zorder=2)
+            else:
+                words = f"{ratio.error_ratio:.0e}"
+                ax.text(x, 1.9 * shown, words, ha="center", va="bottom", fontsize=SMALL, color=COLOURS[k], rotation=90)
             filled = COLOURS[k] if found.beats_all else "white"
-            ax.plot([x, x], ratio.interval, color=COLOURS[k], linewidth=2, zorder=2)
-            ax.plot(x, ratio.error_ratio, MARKERS[k], color=COLOURS[k], markerfacecolor=filled, markersize=8, zorder=3)
+            ax.plot(x, shown, MARKERS[k], color=COLOURS[k], markerfacecolor=filled, markersize=8, zorder=3)
         for name, dashes in DASHES.items():
             level = 1 - by_form["published"].rivals[name].r2
             ax.plot([at - 0.42, at + 0.42], [level, level], color=INK, linewidth=1.3, linestyle=dashes, zorder=1)
     ax.axhline(1, color=FAINT, linewidth=1)
     ax.set_yscale("log")
+    ax.set_ylim(bottom=lowest)
     ax.set_xticks(range(len(scores)), [kind.replace(", ", "\n").replace("with ", "") for kind in scores])
     ax.set_ylabel("squared error over that of no change", fontsize=NORMAL, color=INK)
+    words = "filled: better than all baselines"
+    ax.text(0.995, 0.985, words, transform=ax.transAxes, ha="right", va="top", fontsize=SMALL, color=INK)
     plain(ax)
     handles = [
         ax.plot([], [], MARKERS[k], color=COLOURS[k], label=NAMES[form], markersize=8)[0]
@@ -181,7 +199,7 @@ def series(ax: Axes, found: GapChange, lines: Mapping[str, tuple[np.ndarray, str
     ax.set_title(title, loc="left", fontsize=LARGE, color=INK)
     ax.set_ylabel("change / size of the window", fontsize=NORMAL, color=INK)
     plain(ax)
-    ax.legend(frameon=False, fontsize=SMALL, ncols=2, loc="lower right")
+    ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
 
 
 def main() -> None:
@@ -204,6 +222,7 @@ def main() -> None:
             print(f"  {NAMES[form]}: R2 {found.r2:+.3g} ({low:+.3g} to {high:+.3g}), {verdict}")
     draw(scores, first).savefig(options.out / "gap_change.png")
     settings = {"steps": steps, "seeds": seeds, "window": WINDOW, "every": every, "modulus": MODULUS}
+    settings |= {"adamw_rate": RATE, "adamw_decay": DECAY, "sgd_rate": SGD_RATE}
     save(options.results / "gap_change.json", command=options.command, settings=settings, numbers=numbers)
 
 

@@ -46,9 +46,13 @@ class Trace:
 
     # what was recorded --------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def steps(self) -> NDArray[np.int64]:
         """Step of every recorded update [T]."""
+        return self._steps
+
+    @cached_property
+    def _steps(self) -> NDArray[np.int64]:
         return np.concatenate([np.asarray(s.rows["step"], dtype=np.int64) for s in self.segments])
 
     @property
@@ -97,9 +101,13 @@ class Trace:
         """What happened to the observation: skipped steps, restarts, rewinds."""
         return notes(list(self.segments))
 
-    @cached_property
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of the user's metrics."""
+        return self._metric_names
+
+    @cached_property
+    def _metric_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for _, values in metrics(list(self.segments)) for name in values))
 
     def metrics(self, name: str) -> tuple[NDArray[np.int64], Array]:

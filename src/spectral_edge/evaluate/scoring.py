@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from spectral_edge.errors import InputError
 
@@ -308,5 +308,5 @@ def _jackknife(whole: Array, without: Array) -> list[Interval]:
     if count < 2:
         return [(float("nan"), float("nan"))] * len(whole)
     pseudo = count * whole - (count - 1) * without
-    reach = stats.t.ppf(0.975, count - 1) * pseudo.std(axis=0, ddof=1) / np.sqrt(count)
+    reach = float(stdtrit(count - 1, 0.975)) * pseudo.std(axis=0, ddof=1) / np.sqrt(count)
     return [(float(value - r), float(value + r)) for value, r in zip(whole, reach, strict=True)]
