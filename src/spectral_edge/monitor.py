@@ -17,6 +17,7 @@ from spectral_edge.meter import Budget
 from spectral_edge.modes.window import Modes, form_modes, newest_update
 from spectral_edge.observe import (
     CELLS,
+    ExactRing,
     OptimizerWatch,
     ParameterSource,
     Schedule,
@@ -150,6 +151,8 @@ class Monitor:
         self._calls = 0
         self._step = 0
         self._observed = -1
+        # When the snapshot was taken that the next update starts from, how many there were, and how many loaded states.
+        self._taken = self._snapshots = self._loads = 0
         self._probes = ProbeDesk(self._source, self._optimizer)
         self._restart: Outcome | None = None
         self._resumed = False
@@ -187,6 +190,7 @@ class Monitor:
         label = self._step + 1 if step is None else int(step)
         if self._calls and label == self._step:
             self._optimizer.note_clip(clip_factor, grad_norm, max_grad_norm)
+            self._observed = -1
             return None  # the same step again, as in gradient accumulation
         if self._calls and label < self._step:
             self._recorder.chronicle.branch()  # the run went back without telling the monitor
@@ -247,7 +251,8 @@ class Monitor:
         Args:
             **vectors: by name: a mapping from parameter names to tensors, a sequence in the order of the watched
                 tensors, "parameters" for the parameters themselves, "gradient" for their gradients as they are now, or
-                "decay" for the step of decoupled weight decay. None and missing names count as zero.
+                "decay" for the step of decoupled weight decay. None and missing names count as zero; names of
+                parameters that are not watched are passed over, and others refused with a warning.
         """
         if not self.observed:
             warn(f"step {self._step}: a probe was left out, since this step was not observed")
@@ -259,7 +264,40 @@ class Monitor:
         """Whether the last `step()` recorded an update, so that a probe can be taken now."""
         return self._observed == self._calls and self._recorder.ring.filled > 0
 
+    @never_raises
+    def note(self, outcome: Outcome, message: str) -> None:
+        """Notes in the trace what became of something at the present step, and warns of it.
+
+        Args:
+            outcome: what became of it.
+            message: in a sentence.
+        """
+        self._recorder.chronicle.note(self._step, outcome, message, aloud=True)
+
     # the directions themselves -----------------------------------------------------------------------------------
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Names of the watched parameters."""
+        return tuple(tensor.name for tensor in self._recorder.layout.inventory.tensors)
+
+    @property
+    def keeps_updates(self) -> bool:
+        """Whether directions can be formed: the exact engine keeps the updates, here all of them."""
+        return self._recorder.ranks.size == 1 and isinstance(self._recorder.ring, ExactRing)
+
+    @property
+    def baseline(self) -> tuple[int, int]:
+        """Tells apart the snapshots from which an update can start: states loaded so far, and number of the newest.
+
+        A resumed run continues the numbers. The update of an observation starts from the number before its own.
+        """
+        return self._loads, self._snapshots
+
+    @property
+    def elapsed(self) -> int:
+        """Calls of `step()` since the newest snapshot."""
+        return self._calls - self._taken
 
     @torch.no_grad()
     def modes(self, count: int | None = None, *, window: int | None = None) -> Modes:
@@ -273,6 +311,8 @@ class Monitor:
             InputError: unless a window is full, in the exact engine, in one process.
         """
         width = self._width if window is None else window
+        if not isinstance(width, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError("window", expected="a number of updates", found=repr(window), remedy="pass a whole number")
         ring, layout = self._recorder.alone("directions")
         return form_modes(ring, layout.inventory, self._window.gram(width), self._window.steps[-1], count)
 
@@ -312,6 +352,8 @@ class Monitor:
             "calls": self._calls,
             "step": self._step,
             "observed": self._observed,
+            "taken": self._taken,
+            "snapshots": self._snapshots,
             "optimizer": self._optimizer.state_dict(),
             "window": self._window.state_dict(),
             "pending": self._probes.state_dict(),
@@ -358,6 +400,7 @@ class Monitor:
             self._observe_every(first["every"])
         outcome = recorder.load_state_dict([one["recorder"] for one in states], first["step"])
         self._calls, self._step, self._observed = first["calls"], first["step"], first["observed"]
+        self._taken, self._snapshots, self._loads = first["taken"], first["snapshots"], self._loads + 1
         self._optimizer.load_state_dict(first["optimizer"])
         same_groups = first["recorder"]["groups"] == named_groups(recorder.inventory)
         self._window.load_state_dict(first["window"], same_groups=same_groups)
@@ -394,9 +437,11 @@ class Monitor:
             wish=self._budget.wish(),
             problem=problem,
         )
-        if observation.outcome not in (Outcome.OK, Outcome.SKIPPED, Outcome.ROUNDED_AWAY):
-            self._probes.clear()
-            self._window.clear()
+        if observation.outcome not in (Outcome.SKIPPED, Outcome.ROUNDED_AWAY):
+            self._taken, self._snapshots = self._calls, self._snapshots + 1
+            if observation.outcome != Outcome.OK:
+                self._probes.clear()
+                self._window.clear()
         row = observation.row
         if row is None:
             return None

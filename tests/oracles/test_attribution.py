@@ -3,6 +3,8 @@
 Acceptance test 7 of the theory file stands here.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from torch import nn
 
 import spectral_edge as se
 from spectral_edge import modes
-from spectral_edge.errors import InputError, TraceError
+from spectral_edge.errors import InputError, Outcome, TraceError
+from spectral_edge.evaluate.lifecycle import lifecycle
 from spectral_edge.evaluate.loss import RULES, decompose, forecast, published
 from spectral_edge.measure import attribution, spectrum
 from spectral_edge.modes.loss_path import LossPath
@@ -349,7 +352,11 @@ def test_a_restart_leaves_its_update_out():
     ("call", "kind", "words"),
     [
         (lambda t: decompose(t, name="validation", rule="simpson"), InputError, "trapezoid"),
-        (lambda t: decompose(t, name="train"), TraceError, "train/gauss_1"),
+        (lambda t: decompose(t, name="train"), TraceError, r"train/gauss_1.*gauss=True.*trapezoid"),
+        (lambda t: decompose(t, name="train", rule="second"), TraceError, "curvature=True"),
+        (lambda t: decompose(t, name="test"), TraceError, "the path 'test'.*LossPath"),
+        (lambda t: forecast(t, name="test"), TraceError, "the path 'test'.*LossPath"),
+        (lifecycle, TraceError, "record with a DecayAccumulator"),
         (lambda t: decompose(t, 1, name="train", rule="first"), InputError, "2 to 10"),
         (lambda t: decompose(t, name="train", rule="first", group="none"), TraceError, "none recorded"),
         (lambda t: forecast(t, 10, name="train"), InputError, "below the horizon"),
@@ -361,23 +368,150 @@ def test_what_cannot_be_decomposed_is_said(call, kind, words):
         call(monitor.trace)
 
 
-def test_paths_that_cannot_be_walked_are_said():
+def test_paths_that_cannot_be_walked_are_said_before_the_loop():
     model = nn.Linear(3, 2)
-    parameters = modes.named(model)
     sketched = se.Monitor(model, None, window=2, every=1, engine="sketch", cells=4096, groups={"all": "*"})
     exact = se.Monitor(model, None, window=2, every=2)
-    path = LossPath(exact, model, lambda: model(torch.ones(4, 3)).sum(dim=1))
-    for step in range(1, 3):
+
+    def loss():
+        return model(torch.ones(4, 3)).sum()
+
+    for options in ({}, {"gauss": False, "curvature": True}):
+        with pytest.raises(InputError, match="gauss=False"):
+            LossPath(sketched, model, loss, **options)
+    with pytest.raises(InputError, match="pass lambda"):
+        LossPath(exact, model, loss())
+    for swapped in ((model, exact, loss), (None, model, loss)):
+        with pytest.raises(InputError, match="expected a"):
+            LossPath(*swapped)
+    other = se.Monitor({"w": model.weight, "b": model.bias}, None, window=2, every=1)
+    with pytest.raises(InputError, match="the same model"):
+        LossPath(other, model, loss)
+    ends = LossPath(sketched, model, loss, gauss=False)
+    with torch.no_grad():
+        model.weight.add_(0.1)
+    sketched.step()
+    assert ends.observe() == pytest.approx(float(loss().detach()))
+    exact.step()
+    assert LossPath(exact, model, loss).observe() is None  # not an observation
+
+
+@pytest.mark.parametrize("broken", [lambda m: m(torch.ones(4, 3)).sum(dim=1), lambda m: 1.0, lambda m: m.missing])
+def test_a_loss_that_breaks_does_not_end_the_run(broken):
+    """It is said once for as long as it lasts, noted, and recording goes on when the loss is whole again."""
+    model = nn.Linear(3, 2)
+    monitor = se.Monitor(model, None, window=2, every=1)
+    at = {"step": 0}
+    path = LossPath(
+        monitor, model, lambda: broken(model) if at["step"] in (4, 5) else model(torch.ones(4, 3)).square().sum()
+    )
+    for step in range(1, 11):
+        at["step"] = step
         with torch.no_grad():
-            parameters["weight"].add_(0.1)
-        sketched.step()
-        exact.step()
-        if step == 1:
-            assert path.observe() is None
-    with pytest.raises(InputError, match="scalar"):
+            model.weight.add_(0.1 + 0.01 * step * torch.randn(2, 3))
+        monitor.step()
+        with pytest.warns(se.SpectralEdgeWarning, match="the path of 'loss'") if step == 4 else nullcontext():
+            value = path.observe()
+        assert (value is None) == (step in (4, 5))
+        assert path.outcome == (Outcome.FAILED if step in (4, 5) else Outcome.OK)
+    assert [note.outcome for note in monitor.trace.notes] == [Outcome.FAILED]
+    assert decompose(monitor.trace).step.tolist() == [2, 3, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("thaw", [False, True])
+def test_layers_that_are_frozen_or_thawed_on_the_way(thaw):
+    """The chord is that of the parameters which train now; one update is left out, as the monitor starts anew."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    model[0].requires_grad_(not thaw)
+    x, y = torch.randn(64, 5, dtype=torch.float64), torch.randint(3, (64,))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=3, every=2)
+    path = LossPath(monitor, model, lambda: nn.functional.cross_entropy(model(x), y))
+    for step in range(1, 41):
+        if step == 21:
+            model[0].requires_grad_(thaw)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        with pytest.warns(se.SpectralEdgeWarning, match="parameters changed") if step == 22 else nullcontext():
+            monitor.step()
         path.observe()
-    loss = LossPath(sketched, model, lambda: model(torch.ones(4, 3)).sum())
-    with pytest.raises(InputError, match="exact engine"):
-        loss.observe()
-    ends = LossPath(sketched, model, lambda: model(torch.ones(4, 3)).sum(), gauss=False)
-    assert ends.observe() == pytest.approx(float(model(torch.ones(4, 3)).sum().detach()))
+    assert path.outcome == Outcome.OK
+    found = decompose(monitor.trace)
+    assert {20, 28, 40} <= set(found.step.tolist())
+    assert found.residual.max() < 1e-3
+
+
+def test_parameters_that_begin_to_train_outside_of_the_watch():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    model[0].requires_grad_(False)
+    x, y = torch.randn(64, 5, dtype=torch.float64), torch.randint(3, (64,))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=3, every=1, select="2.*")
+    path = LossPath(monitor, model, lambda: nn.functional.cross_entropy(model(x), y))
+    for step in range(1, 21):
+        if step == 11:
+            model[0].requires_grad_(True)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        monitor.step()
+        with pytest.warns(se.SpectralEdgeWarning, match="has no chord") if step == 11 else nullcontext():
+            path.observe()
+        assert path.outcome == (Outcome.PARAMETERS_CHANGED if step == 11 else Outcome.OK)
+    assert decompose(monitor.trace).step.tolist() == [*range(3, 11), *range(12, 21)]
+    assert 11 in decompose(monitor.trace, rule="trapezoid").step
+
+
+def test_a_loss_with_dropout_is_one_function():
+    """Every evaluation has the mask of the first; the run's own random numbers are not touched."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Dropout(0.5), nn.Linear(30, 3)).double()
+    x, y = torch.randn(64, 5, dtype=torch.float64), torch.randint(3, (64,))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    monitor = se.Monitor(model, optimizer, window=3, every=2)
+    path = LossPath(monitor, model, lambda: nn.functional.cross_entropy(model(x), y))
+    for _ in range(24):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        monitor.step()
+        before = torch.get_rng_state()
+        path.observe()
+        assert torch.equal(torch.get_rng_state(), before)
+    assert decompose(monitor.trace).residual.max() < 1e-4
+
+
+def test_curvature_of_fused_attention_does_not_end_the_run():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(8, 24, dtype=torch.float64) / 3)
+    x = torch.randn(4, 1, 6, 8, dtype=torch.float64)
+    model = nn.Module()
+    model.weight = weight
+
+    def loss():
+        q, k, v = (x @ weight).chunk(3, dim=-1)
+        return nn.functional.scaled_dot_product_attention(q, k, v).square().mean()
+
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    monitor = se.Monitor(model, optimizer, window=3, every=1)
+    path = LossPath(monitor, model, loss, curvature=True)
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        monitor.step()
+        assert path.observe() is not None
+    second, first = (decompose(monitor.trace, rule=rule).residual for rule in ("second", "first"))
+    assert (second < 0.1 * first).all()
+
+
+def test_whatever_is_no_trace_is_said():
+    monitor, _, _ = run(sgd, 12, 1, gauss=False)
+    for call in (decompose, forecast, published, lifecycle):
+        with pytest.raises(InputError, match=r"pass monitor\.trace"):
+            call(monitor)
+    with pytest.raises(InputError, match="whole number"):
+        decompose(monitor.trace, 2.5, name="train", rule="first")

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import spectral_edge as se
 from spectral_edge.errors import InputError
-from spectral_edge.modes import Meter, dot, named, norm
+from spectral_edge.modes import Meter, commutator_defect, dot, named, norm
 from spectral_edge.modes.curvature import adiabatic_relax, mode_curvature
 from spectral_edge.modes.hessian import Hessian
 from spectral_edge.modes.lanczos import TopEigenvalues, top_eigenvalues
@@ -50,6 +50,43 @@ def network(dtype=torch.float64, *, seed=0, widths=(4, 8, 3)):
 
 def flat(vector):
     return np.concatenate([piece.detach().double().numpy().ravel() for piece in vector.values()])
+
+
+class Transformer(nn.Module):
+    """A small causal transformer; attention by PyTorch's own function, or by products written out."""
+
+    def __init__(self, *, fused=True, width=8, tokens=7):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fused = fused
+        self.embedding = nn.Embedding(tokens, width)
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.head = nn.Linear(width, tokens, bias=False)
+
+    def forward(self, x):
+        h = self.embedding(x)
+        q, k, v = (z.unflatten(-1, (2, -1)).transpose(1, 2) for z in self.qkv(self.norm(h)).chunk(3, dim=-1))
+        if self.fused:
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            scores = q @ k.mT / q.shape[-1] ** 0.5
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+            mixed = scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ v
+        h = h + self.out(mixed.transpose(1, 2).flatten(2))
+        return self.head(h + self.feed(h))
+
+
+def next_tokens(model, batches=4):
+    x = torch.randint(7, (4 * batches, 6), generator=torch.Generator().manual_seed(1))
+
+    def loss(i):
+        logits = model(x[i::batches, :-1])
+        return functional.cross_entropy(logits.flatten(0, 1), x[i::batches, 1:].flatten())
+
+    return [lambda i=i: loss(i) for i in range(batches)]
 
 
 def dense_hessian(model, loss):
@@ -275,8 +312,68 @@ def test_slow_modes_of_sgd_relax_at_the_given_rate(momentum, dampening):
     assert found.rates.max() / (1 - momentum) < 1e-2
 
 
+def test_parameters_that_never_had_a_gradient_are_left_out():
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Linear(4, 3).double(), nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.used(x)
+
+    torch.manual_seed(0)
+    model, x, y = Spare(), torch.randn(24, 4, dtype=torch.float64), torch.randint(3, (24,))
+    losses = [lambda i=i: functional.cross_entropy(model(x[i::4]), y[i::4]) for i in range(4)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    monitor = se.Monitor(model, optimizer, window=3, every=1)
+    for step in range(5):
+        optimizer.zero_grad()
+        losses[step % 4]().backward()
+        optimizer.step()
+        monitor.step()
+    metric = preconditioner(optimizer, model)
+    assert set(metric.scale) == {"used.weight", "used.bias"}
+    found = monitor.modes(2)  # its directions name the spare parameter too, with zeros
+    along = mode_curvature(model, found, losses, preconditioner=metric)
+    used = [{name: v[name] for name in metric.scale} for v in found.directions]
+    np.testing.assert_allclose(
+        along.preconditioned, mode_curvature(model, used, losses, preconditioner=metric).preconditioned
+    )
+    top = top_eigenvalues(model, losses, count=2, preconditioner=metric)
+    assert set(top.directions[0]) == set(metric.scale)
+    assert (along.preconditioned <= top.values[0]).all()
+    assert metric.divided({"spare": torch.ones(2)})["spare"].tolist() == [0, 0]
+    with pytest.raises(InputError, match="one along spare"):
+        metric.metric({"spare": torch.ones(2)})
+
+
+def test_eigenvectors_that_epsilon_sets_are_said():
+    """An embedding of which training saw half: a batch of the other half is steep where D is epsilon."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(8, 4), nn.Flatten(), nn.Linear(4, 3)).double()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    x, y = torch.randint(4, (32, 1)), torch.randint(3, (32,))
+    for _ in range(10):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    metric = preconditioner(optimizer, model)
+    seen = top_eigenvalues(model, [lambda: functional.cross_entropy(model(x), y)], count=2, preconditioner=metric)
+    assert (seen.at_floor < 1e-6).all()
+    with pytest.warns(se.SpectralEdgeWarning, match="2 of 2 eigenvectors"):
+        unseen = top_eigenvalues(
+            model, [lambda: functional.cross_entropy(model(x + 4), y)], count=2, preconditioner=metric
+        )
+    assert (unseen.at_floor > 0.99).all()
+    assert unseen.values[0] > 1e3 * seen.values[0]
+    assert np.isnan(top_eigenvalues(model, [lambda: functional.cross_entropy(model(x), y)], count=1).at_floor).all()
+    assert np.isnan(metric.at_floor({"0.weight": torch.zeros(8, 4)}))
+
+
 def test_metric_of_unsuitable_optimizers():
     model, _, _ = network()
+    with pytest.raises(InputError, match=r"preconditioner\(optimizer, model\)"):
+        preconditioner(model, torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(InputError, match="take a step"):
         preconditioner(torch.optim.Adam(model.parameters()), named(model))
     with pytest.raises(InputError, match="RMSprop"):
@@ -285,6 +382,12 @@ def test_metric_of_unsuitable_optimizers():
         preconditioner(torch.optim.SGD(model.parameters(), lr=0.1, maximize=True), named(model))
     with pytest.raises(InputError, match="does not know"):
         preconditioner(torch.optim.SGD(network()[0].parameters(), lr=0.1), named(model))
+
+
+def test_a_module_is_as_good_as_its_parameters():
+    model, _, _ = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert preconditioner(optimizer, model).rate == preconditioner(optimizer, named(model)).rate
 
 
 # a live run -----------------------------------------------------------------------------------------------------------
@@ -362,6 +465,58 @@ def test_a_part_of_the_parameters():
     whole = mode_curvature(model, [model.vector(v)], model.losses())
     part = mode_curvature(model, [{"weight": model.vector(v)["weight"]}], model.losses())
     np.testing.assert_allclose(part.h_batches, whole.h_batches, rtol=1e-12)
+
+
+def test_transformers_with_fused_attention_have_a_hessian():
+    """The fused kernels have no second derivative; products agree with attention that is written out."""
+    fused, plain = Transformer().double(), Transformer(fused=False).double()
+    optimizer = torch.optim.AdamW(fused.parameters(), lr=1e-2)
+    monitor = se.Monitor(fused, optimizer, window=3, every=1)
+    losses = next_tokens(fused)
+    for step in range(6):
+        optimizer.zero_grad()
+        losses[step % 4]().backward()
+        optimizer.step()
+        monitor.step()
+    plain.load_state_dict(fused.state_dict())
+    written = next_tokens(plain)
+    found, metric = monitor.modes(2), preconditioner(optimizer, fused)
+    for options in ({}, {"preconditioner": metric}):
+        one, other = (mode_curvature(*each, **options) for each in ((fused, found, losses), (plain, found, written)))
+        np.testing.assert_allclose(one.preconditioned, other.preconditioned, rtol=1e-8)
+        one, other = (top_eigenvalues(*each, count=2, **options).values for each in ((fused, losses), (plain, written)))
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    pairs = [commutator_defect(m, [tuple(each[:2])]).defect for m, each in ((fused, losses), (plain, written))]
+    np.testing.assert_allclose(*pairs, rtol=1e-8)
+    x = torch.randint(7, (3, 5))
+    kernels = [
+        tangent_kernel(m, x, lambda f: functional.cross_entropy(f.flatten(0, 1), x.flatten())) for m in (fused, plain)
+    ]
+    np.testing.assert_allclose(kernels[0].kernel, kernels[1].kernel, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"directions": {"weight": torch.ones(4)}}, r"\[direction\]"),
+        ({"directions": [torch.ones(4)]}, "by parameter name"),
+        ({"directions": torch.ones(4)}, "by parameter name"),
+        ({"losses": lambda: torch.ones(())}, r"\[loss\]"),
+        ({"losses": [torch.ones(())] * 4}, "pass lambda"),
+        ({"losses": [lambda: 1.0] * 4}, "without item"),
+        ({"preconditioner": "adam"}, r"preconditioner\(optimizer, model\)"),
+    ],
+)
+def test_arguments_of_another_kind_are_said(given, words):
+    model = Quadratic()
+    v = model.vector(np.eye(6)[0])
+    arguments = {"directions": [v], "losses": model.losses(), "preconditioner": None, **given}
+    with pytest.raises(InputError, match=words):
+        mode_curvature(model, **arguments)
+    if "directions" not in given:
+        del arguments["directions"]
+        with pytest.raises(InputError, match=words):
+            top_eigenvalues(model, **arguments)
 
 
 def test_directions_and_batches_that_do_not_fit():
@@ -467,8 +622,20 @@ def test_missing_extra_is_named(monkeypatch):
         top_eigenvalues(small, [])
     with pytest.raises(InputError, match="fewer eigenvalues"):
         top_eigenvalues(small, small.losses(), count=7)
-    empty = TopEigenvalues(np.array([np.nan]), np.array([np.nan]), (), Meter().cost)
+    with pytest.raises(InputError, match=r"arpack \| eigenthings"):
+        top_eigenvalues(small, small.losses(), solver="lobpcg")
+    empty = TopEigenvalues(np.array([np.nan]), np.array([np.nan]), (), Meter().cost, np.array([np.nan]))
     assert empty.outliers(0.0) == 0
+
+
+@pytest.mark.parametrize("size", [6, 40])
+def test_no_hessian_and_none_that_is_finite(size):
+    model = Quadratic(size=size)
+    flat_loss = top_eigenvalues(model, [lambda: model.point().sum()], count=2)
+    np.testing.assert_array_equal(flat_loss.values, 0)
+    np.testing.assert_array_equal(flat_loss.residuals, 0)
+    with pytest.raises(InputError, match="finite Hessian"):
+        top_eigenvalues(model, [lambda: model.point().square().sum() * float("nan")], count=2)
 
 
 # tangent kernels ------------------------------------------------------------------------------------------------------
@@ -570,6 +737,23 @@ def test_linear_losses_have_no_kernel_and_concave_ones_are_refused():
         tangent_kernel(model, x, lambda f: -(f**2).sum())
     with pytest.raises(InputError, match="smaller probe set"):
         tangent_kernel(model, x, lambda f: f.sum(), limit=23)
+    with pytest.raises(InputError, match="mean"):
+        tangent_kernel(model, x, lambda f: f.sum(dim=1))
+
+
+def test_kernels_of_losses_in_single_precision():
+    """Class weights have the outputs' dtype, and a loss may compute in float32 whatever it is given."""
+    narrow, x, y = network(torch.float32)
+    wide = copy.deepcopy(narrow).double()
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    expected = tangent_kernel(wide, x.double(), lambda f: functional.cross_entropy(f, y, weight=weights.double()))
+    found = tangent_kernel(narrow, x, lambda f: functional.cross_entropy(f, y, weight=weights))
+    np.testing.assert_allclose(found.eigenvalues[:5], expected.eigenvalues[:5], rtol=1e-4)
+    rounded = tangent_kernel(wide, x.double(), lambda f: functional.cross_entropy(f.float(), y, weight=weights))
+    np.testing.assert_allclose(rounded.eigenvalues[:5], expected.eigenvalues[:5], rtol=1e-4)
+    half = copy.deepcopy(narrow).bfloat16()
+    coarse = tangent_kernel(half, x.bfloat16(), lambda f: functional.cross_entropy(f, y, weight=weights))
+    np.testing.assert_allclose(coarse.eigenvalues[:3], expected.eigenvalues[:3], rtol=0.1)
 
 
 def test_norms_of_directions():

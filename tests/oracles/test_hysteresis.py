@@ -1,4 +1,8 @@
-"""Loops under a slow cycle: exact areas of a lag, planted bistable and open-loop streams, the size of the verdict."""
+"""Loops under a slow cycle: exact areas of a lag, planted bistable and open-loop streams, the size of the verdict.
+
+The verdict that this replaces extrapolated the area along that of one lag; it called 68 to 100 % of the responses with
+two relaxation times below "hysteresis", and more so the more data there were.
+"""
 
 from dataclasses import replace
 
@@ -12,7 +16,7 @@ from torch import nn
 
 import spectral_edge as se
 from spectral_edge.modes.cycle import Cycle, Readings, drive, read
-from spectral_edge.modes.hysteresis import Loops, lag_area, loops, rate_dependence
+from spectral_edge.modes.hysteresis import Loops, _unexplained, lag_area, lag_swing, loops, rate_dependence
 from spectral_edge.modes.streams import Drift, planted, stream, twin
 
 PERIODS = (200, 400, 800, 1600)
@@ -46,18 +50,21 @@ def test_area_of_a_lag_against_simulation(period, tau):
     decay = np.exp(-step / tau)
     # Started at the mean, so that the slowest transient is gone after the skipped cycles.
     course = lfilter([1 - decay], [1, -decay], triangle(time, period), zi=[0.5 * decay])[0]
-    found = loops(time, course, period=period, skip=30)
+    found = loops(time, course, period=period, skip=30, bins=40)
     np.testing.assert_allclose(found.areas, lag_area(period, tau), rtol=3e-3)
+    np.testing.assert_allclose(found.swings, lag_swing(period, tau), rtol=3e-3, atol=1e-5)
 
 
 @given(ratio=st.floats(1e-4, 1e4))
 def test_area_of_a_lag_is_small_at_both_ends_and_never_above_its_bound(ratio):
-    area = float(lag_area(1.0, ratio))
-    assert 0 < area < 0.27
+    area, swing = float(lag_area(1.0, ratio)), float(lag_swing(1.0, ratio))
+    assert 0 < area <= 1 / np.pi + 1e-12
     assert area <= 4 * ratio
     assert float(lag_area(3.0, 3 * ratio)) == pytest.approx(area, rel=1e-9)
+    # Trailing and swing lie on a half circle: that of Cole and Cole.
+    assert np.hypot(area, swing - 1 / np.pi) == pytest.approx(1 / np.pi)
     if ratio > 10:
-        assert area == pytest.approx(1 / (12 * ratio), rel=1e-2)
+        assert area == pytest.approx(1 / (np.pi**2 * ratio), rel=1e-2)
     if ratio < 1e-3:
         assert area == pytest.approx(4 * ratio, rel=1e-2)
 
@@ -71,7 +78,18 @@ def test_trends_draw_no_loop_and_planted_loops_are_found(slope, curve, height):
     found = loops(time, values, period=400, skip=1)
     assert len(found.areas) == 5
     np.testing.assert_allclose(found.areas, height, atol=1e-9)
-    assert found.areas.mean() == pytest.approx(np.mean(found.down - found.up), abs=1e-9)
+    assert np.mean(found.down - found.up) == pytest.approx(height, abs=1e-9)
+
+
+@pytest.mark.parametrize("spacing", [1, 2, 5])
+@pytest.mark.parametrize("start", [0.0, 0.5, 2.0])
+def test_where_readings_lie_in_a_bin_draws_no_loop(spacing, start):
+    """A reading of every bin on the way up is not at the control of that on the way down, and may be on a border."""
+    time = start + spacing * np.arange(2400 // spacing)
+    found = loops(time, triangle(time, 80), period=80, bins=8)
+    np.testing.assert_allclose(found.areas, 0, atol=2e-3)
+    quadratic = loops(time, triangle(time, 80) ** 2, period=80, bins=8)
+    np.testing.assert_allclose(quadratic.areas, 0, atol=6e-3)
 
 
 def test_loops_leave_out_what_is_undefined_and_say_what_is_missing():
@@ -79,77 +97,198 @@ def test_loops_leave_out_what_is_undefined_and_say_what_is_missing():
     values = np.where(np.mod(time, 400) < 200, 0.0, 1.0)
     values[::3] = np.nan
     values[900:950] = np.nan
-    np.testing.assert_allclose(loops(time, values, period=400).areas, 1.0)
+    found = loops(time, values, period=400)
+    np.testing.assert_allclose(found.areas, 1.0)
+    np.testing.assert_allclose(found.swings, 0.0, atol=1e-12)
+    never = loops(time, np.full(2000, np.nan), period=400)
+    assert np.isnan(never.areas).all()
+    assert np.isnan(never.span)
     for short, period in ((time[:1000], 400), (time, 3000), (time[::50], 400), (time[:1], 400)):
         with pytest.raises(se.InputError, match="two cycles after the first"):
             loops(short, short, period=period)
+    with pytest.raises(se.InputError, match="1 bins"):
+        loops(time, time, period=400, bins=1)
+
+
+def test_a_bin_that_a_block_lacks_does_not_move_its_swing():
+    time = np.arange(4800) + 0.5
+    values = triangle(time, 400)
+    whole = loops(time, values, period=400)
+    values = np.where((time > 1000) & (time < 1040), np.nan, values)
+    np.testing.assert_allclose(loops(time, values, period=400).swings, whole.swings, rtol=1e-3)
 
 
 # the verdict --------------------------------------------------------------------------------------------------------
 
 
-def synthetic(remaining, tau, sd, rng, *, replicates=3):
-    """Loops at four periods with known areas; short periods are noisier, as in a stream."""
-    nothing = np.zeros(1)
-    return [
-        Loops(
-            period,
-            remaining + lag_area(period, tau) + sd / np.sqrt(period) * rng.standard_normal(replicates),
-            nothing,
-            nothing,
-            nothing,
-            1.0,
-        )
-        for period in (1.0, 2.0, 4.0, 8.0)
-    ]
+PURE = (1.0, 2.0, 4.0, 8.0)
 
 
-@pytest.mark.parametrize("tau", [0.05, 0.5, 2.0, 6.0])
+def synthetic(remaining, lags, sd, rng, *, replicates=3, at_once=0.2, periods=PURE):
+    """Loops at four periods with known areas and swings; short periods are noisier, as in a stream.
+
+    Args:
+        lags: relaxation times and the ranges of what relaxes so.
+    """
+    nothing, found = np.zeros(1), []
+    for period in periods:
+        area = remaining + sum(height * lag_area(period, tau) for tau, height in lags)
+        swing = at_once + sum(height * lag_swing(period, tau) for tau, height in lags)
+        noise = sd / np.sqrt(period) * rng.standard_normal((2, replicates))
+        found.append(Loops(period, area + noise[0], swing + noise[1], nothing, nothing, nothing, 1.0))
+    return found
+
+
+def lag(tau):
+    return [(tau, 1.0)]
+
+
+def spread(low, high, count):
+    return [(float(tau), 1 / count) for tau in np.geomspace(low, high, count)]
+
+
+RELAXATION = {
+    "fast": lag(0.05),
+    "one": lag(0.5),
+    "slow": lag(6.0),
+    "slower than all": lag(60.0),
+    "two": spread(0.06, 1.2, 2),
+    "two slow": spread(0.5, 10.0, 2),
+    "nine": spread(0.06, 6.0, 9),
+    "most like a loop": spread(0.02, 60.0, 40),
+}
+
+
+@pytest.mark.parametrize("kind", RELAXATION)
 @pytest.mark.parametrize("sd", [0.005, 0.02, 0.1])
-def test_size_and_coverage_of_the_extrapolation_under_a_lag(tau, sd):
+def test_size_and_coverage_under_any_relaxation(kind, sd):
     """Nominal 5 %; four standard errors of 100 draws are added."""
-    rng = np.random.default_rng([int(100 * tau), int(1000 * sd)])
-    found = [rate_dependence(synthetic(0.0, tau, sd, rng)) for _ in range(100)]
+    rng = np.random.default_rng([list(RELAXATION).index(kind), int(1000 * sd)])
+    found = [rate_dependence(synthetic(0.0, RELAXATION[kind], sd, rng)) for _ in range(100)]
     limit = 0.05 + 4 * np.sqrt(0.05 * 0.95 / 100)
     assert np.mean([not one.low <= 0 <= one.high for one in found]) < limit
     assert np.mean([one.verdict == "hysteresis" for one in found]) < limit
+    if kind == "most like a loop" and sd < 0.1:
+        # Its area hardly depends on the period, so that the fit of one lag finds a loop, and is wrong.
+        assert np.median([one.remaining for one in found]) > 0.1
 
 
-@pytest.mark.parametrize("tau", [0.05, 0.5])
-def test_a_loop_that_stays_is_found(tau):
+@pytest.mark.parametrize("periods", [PURE, (1.0, 4.0, 16.0), (1.0, 1.5, 3.0, 9.0, 40.0)])
+def test_no_relaxation_weighs_more_than_nothing(periods):
+    """A constant loop weighs 1, a response at once 0, and a lag of any time at most 0, up to the grid of times."""
+    weights = _unexplained(periods, (2,) * len(periods))
+    np.testing.assert_allclose(weights.sum(axis=0), [1, 0], atol=1e-9)
+    times = np.geomspace(1e-5, 1e5, 20_001)
+    lags = np.array([(weights * np.stack([lag_area(periods, t), lag_swing(periods, t)], axis=1)).sum() for t in times])
+    assert lags.max() < 5e-4
+    assert lags.min() < -0.01
+
+
+@pytest.mark.parametrize("kind", ["fast", "one", "two", "nine"])
+def test_a_loop_that_stays_is_found(kind):
     rng = np.random.default_rng(7)
-    found = [rate_dependence(synthetic(0.3, tau, 0.02, rng)) for _ in range(50)]
+    found = [rate_dependence(synthetic(0.3, RELAXATION[kind], 0.02, rng)) for _ in range(50)]
     assert np.mean([one.verdict == "hysteresis" for one in found]) > 0.95
     assert np.mean([one.low <= 0.3 <= one.high for one in found]) > 0.9
-    assert rate_dependence(synthetic(-0.3, tau, 0.0, rng)).verdict in ("hysteresis", "inconclusive")
+
+
+def test_loops_that_turn_the_other_way_are_judged_the_same():
+    rng = np.random.default_rng(3)
+    backward = [
+        replace(one, areas=-one.areas, swings=-one.swings) for one in synthetic(0.3, RELAXATION["one"], 0.0, rng)
+    ]
+    found = rate_dependence(backward)
+    assert found.verdict == "hysteresis"
+    assert found.low <= -0.3 <= found.high < 0
+    assert found.least == pytest.approx(found.high)
+
+
+def test_what_is_no_sum_of_lags_and_a_loop_is_inconclusive():
+    """Overshoot: part of the response goes back, slowly; and a resonance between the periods."""
+    rng = np.random.default_rng(0)
+    overshoot = synthetic(0.0, [(0.06, 1.0), (1.2, -0.5)], 0.0, rng)
+    turned = 0.5 / np.array(PURE)
+    resonance = [
+        replace(one, areas=np.full(3, 0.3 * u / ((1 - u**2) ** 2 + 0.1 * u**2)), swings=np.full(3, sway))
+        for one, u, sway in zip(
+            overshoot, turned, (1 - turned**2) / ((1 - turned**2) ** 2 + 0.1 * turned**2), strict=True
+        )
+    ]
+    for found in (overshoot, resonance):
+        assert rate_dependence(found).verdict == "inconclusive"
 
 
 def test_a_lag_without_noise_is_recovered_exactly():
-    found = rate_dependence(synthetic(0.0, 0.4, 0.0, np.random.default_rng(0)))
+    found = rate_dependence(synthetic(0.0, lag(0.3), 0.0, np.random.default_rng(0)))
     assert found.verdict == "no hysteresis"
-    assert found.relaxation == pytest.approx(0.4, rel=0.05)
-    assert found.remaining == pytest.approx(0, abs=5e-3)
+    assert found.relaxation == pytest.approx(0.3, rel=0.05)
+    assert found.remaining == pytest.approx(0, abs=1e-2)
     assert found.slowest.n == 3
-    assert found.slowest.mean == pytest.approx(float(lag_area(8.0, 0.4)))
+    assert found.slowest.mean == pytest.approx(float(lag_area(8.0, 0.3)))
+    np.testing.assert_allclose(found.swings, 0.2 + lag_swing(np.array(PURE), 0.3))
 
 
 def test_too_few_periods_are_said():
-    loop = Loops(1.0, np.zeros(5), np.zeros(1), np.zeros(1), np.zeros(1), 1.0)
-    for periods in ((1.0, 1.0, 1.0), (1.0, 2.0, 3.0), (1.0, 8.0)):
+    nothing = np.zeros(1)
+    loop = Loops(1.0, np.zeros(5), np.zeros(5), nothing, nothing, nothing, 1.0)
+    for periods in ((1.0, 1.0, 1.0), (1.0, 2.0, 3.0), (1.0, 8.0), ()):
         with pytest.raises(se.InputError, match="three periods"):
             rate_dependence([replace(loop, period=period) for period in periods])
+    with pytest.raises(se.InputError, match="two areas at each"):
+        rate_dependence([replace(loop, period=p, areas=np.zeros(1), swings=np.zeros(1)) for p in PURE])
 
 
 def test_periods_that_bound_nothing_are_inconclusive():
-    """A loop whose area hardly changes over the periods may be a lag at its maximum."""
+    """A loop whose area hardly changes over the periods may be a lag at its maximum, if the swing grows."""
     rng = np.random.default_rng(1)
-    nothing = np.zeros(1)
-    found = [Loops(p, 0.25 + 0.02 * rng.standard_normal(2), nothing, nothing, nothing, 1.0) for p in (1.0, 2.0, 4.0)]
+    found = synthetic(0.0, lag(0.3), 0.02, rng, replicates=2, periods=(1.0, 2.0, 4.0))
     judged = rate_dependence(found)
-    assert judged.low < 0 < 0.25 < judged.high
+    assert judged.low < 0 < 0.15 < judged.high
     assert judged.verdict == "inconclusive"
     noise = rate_dependence([replace(one, areas=rng.standard_normal(2)) for one in found])
-    assert noise.low == -np.inf
+    assert noise.verdict == "inconclusive"
+
+
+def measured_runs(response, runs, *, sd, cycles=5, periods=(80, 160, 320, 640)):
+    """Verdicts on noisy readings of a response, as `loops` takes them in."""
+    rng = np.random.default_rng(11)
+    verdicts = []
+    for _ in range(runs):
+        found = []
+        for period in periods:
+            time = np.arange(period * cycles) + 0.5
+            noise = lfilter([np.sqrt(1 - 0.81)], [1, -0.9], rng.standard_normal(len(time))) * sd
+            values = response(triangle(time, period), np.mod(time, period) < period / 2) + noise
+            found.append(loops(time[::5], values[::5], period=period, bins=8))
+        verdicts.append(rate_dependence(found).verdict)
+    return verdicts
+
+
+def relaxed(control, tau):
+    return lfilter([1 / tau], [1, 1 / tau - 1], control, zi=[(1 - 1 / tau) * control[0]])[0]
+
+
+@pytest.mark.parametrize("sd", [0.02, 0.05])
+def test_two_relaxation_times_are_no_hysteresis_however_much_is_measured(sd):
+    """Half of the response lags by 5 steps and half by 100; behind a steep nonlinearity too."""
+    for bend in (lambda x: x, lambda x: np.tanh(6 * (x - 0.5))):
+        verdicts = measured_runs(
+            lambda x, up, bend=bend: 0.5 * relaxed(bend(x), 5.0) + 0.5 * relaxed(bend(x), 100.0), 25, sd=sd
+        )
+        assert verdicts.count("hysteresis") <= 1
+    many = measured_runs(lambda x, up: 0.5 * relaxed(x, 5.0) + 0.5 * relaxed(x, 100.0), 10, sd=sd, cycles=17)
+    assert "hysteresis" not in many
+
+
+def test_a_loop_of_a_third_is_found_beside_any_relaxation():
+    """95 % over 400 runs, 4 standard errors of 40 are taken off."""
+    for lags in ([], [20.0], [5.0, 100.0]):
+        verdicts = measured_runs(
+            lambda x, up, lags=lags: np.mean([relaxed(x, t) for t in lags] or [x], axis=0) + np.where(up, -0.15, 0.15),
+            40,
+            sd=0.05,
+        )
+        assert verdicts.count("hysteresis") > 40 * (0.95 - 4 * np.sqrt(0.95 * 0.05 / 40))
 
 
 # planted streams ----------------------------------------------------------------------------------------------------
@@ -170,7 +309,8 @@ def test_area_of_the_loop_against_its_quasistatic_limit():
     drift = Drift()
     grid = (np.arange(400) + 0.5) / 400
     outer = [drift.states(float(e))[[0, -1]] for e in drift.drive(grid)]
-    exact = float(np.mean([upper - lower for lower, upper in outer]))
+    weights = np.pi / 2 * np.sin(np.pi * grid)
+    exact = float(np.mean(weights * [upper - lower for lower, upper in outer]))
     found = []
     for period in (400, 800, 1600, 3200):
         cycle = Cycle(low=1.0, high=2.0, period=period, cycles=5)

@@ -1,5 +1,9 @@
 """Decay and gradient parts, the commutator of two batches and ablations, each against what it must equal."""
 
+import copy
+import warnings
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +11,12 @@ from torch import nn
 
 import spectral_edge as se
 from spectral_edge import modes
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, Outcome
 from spectral_edge.evaluate.lifecycle import lifecycle
 from spectral_edge.modes.ablation import ablate
 from spectral_edge.modes.commutator import commutator_defect, commutator_defect_pub
 from spectral_edge.modes.lifecycle import DecayAccumulator, decay_trapezoid
+from spectral_edge.modes.trial import Arm, run_arms
 
 WINDOW = 4
 
@@ -202,6 +207,311 @@ def test_mixed_decay_has_no_part(make):
     DecayAccumulator(monitor, model, optimizer, decoupled=True).close()
 
 
+class Decaying:
+    """A run whose true decay since the last snapshot is kept by hand, from the parameters before each step."""
+
+    RATE, DECAY, EVERY = 1e-2, 0.3, 4
+
+    def __init__(self, *, fused=False, frozen=(), scaled=False, every=EVERY):
+        self.model, self.x, self.y = network(torch.float32 if scaled else torch.float64)
+        for index in frozen:
+            self.model[index].requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.RATE, weight_decay=self.DECAY, fused=fused)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10) if scaled else None
+        self.monitor = se.Monitor(self.model, self.optimizer, window=WINDOW, every=every)
+        self.accumulator = DecayAccumulator(self.monitor, self.model, self.optimizer)
+        self.truth = self.nothing()
+        self.found = []
+
+    def nothing(self):
+        return {name: torch.zeros_like(p, requires_grad=False) for name, p in self.model.named_parameters()}
+
+    def loss(self):
+        return nn.functional.cross_entropy(self.model(self.x), self.y)
+
+    def backward(self):
+        self.optimizer.zero_grad()
+        loss = self.loss()
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
+        return loss
+
+    def train_step(self, take=None):
+        """One step of the optimizer, by `take` or as usual; the decay of what moved goes to the truth."""
+        before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        if take is None:
+            self.backward()
+            self.optimizer.step()
+        else:
+            take()
+        for name, p in self.model.named_parameters():
+            if not torch.equal(p, before[name]):
+                self.truth[name] -= self.RATE * self.DECAY * before[name]
+
+    def steps(self, count, **given):
+        for _ in range(count):
+            self.step(**given)
+
+    def step(self, take=None, **given):
+        """A step, watched; whether its update was split, with the truth."""
+        self.train_step(take)
+        self.monitor.step(**given)
+        return self.observe()
+
+    def observe(self):
+        parts = self.accumulator.observe()
+        if parts is not None:
+            truth, decay = vector({name: self.truth[name] for name in parts[1]}), vector(parts[1])
+            np.testing.assert_allclose(decay, truth, atol=1e-7 * np.abs(truth).max())
+            self.found.append(self.monitor.trace.steps[-1])
+        if self.monitor.elapsed == 0:
+            self.truth = self.nothing()
+        return parts is not None
+
+    def evaluate(self):
+        return {"test_loss": self.loss().item()}
+
+    def state_dict(self):
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state):
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_steps_that_a_scaler_skips_have_no_decay(fused):
+    run = Decaying(fused=fused, scaled=True)
+
+    def take(overflow):
+        run.backward()
+        if overflow:
+            run.model[0].weight.grad[0, 0] = torch.inf
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+
+    for step in range(1, 13):
+        run.step(lambda step=step: take(step in (2, 3, 7)))
+    assert run.found == [4, 8, 12]
+
+
+@pytest.mark.parametrize("named_argument", [False, True])
+def test_gradients_that_a_closure_makes(named_argument):
+    """They do not exist yet when the hook runs, and one layer has none at all."""
+    run = Decaying()
+
+    def closure():
+        loss = run.backward()
+        run.model[2].bias.grad = None
+        return loss
+
+    def take():
+        run.optimizer.zero_grad()
+        run.optimizer.step(closure=closure) if named_argument else run.optimizer.step(closure)
+
+    for _ in range(8):
+        run.step(take)
+    assert run.found == [4, 8]
+    assert run.accumulator.outcome == Outcome.OK
+
+
+def test_a_layer_that_is_thawed_later_decays_too():
+    run = Decaying(frozen=(0,))
+    for step in range(1, 25):
+        if step == 13:
+            run.model[0].requires_grad_(True)
+        with pytest.warns(se.SpectralEdgeWarning, match="appeared") if step == 16 else nullcontext():
+            run.step()
+    assert run.found == [4, 8, 12, 20, 24]
+    assert set(run.accumulator.observe() or {}) == set()
+    row = run.monitor.trace.probes("lifecycle/decay")[-1]
+    assert (row.square > 0).all()
+
+
+def test_a_new_baseline_starts_a_new_total():
+    """After a NaN, and where the run goes back without a word."""
+    run = Decaying()
+    for step in range(1, 33):
+        if step == 12:  # nothing is observed at 12 and 16: the next finite snapshot is the baseline
+            run.train_step()
+            kept = run.model[0].weight.detach().clone()
+            run.model[0].weight.data[0, 0] = torch.nan
+            with pytest.warns(se.SpectralEdgeWarning, match="not finite"):
+                run.monitor.step()
+            run.observe()
+            run.model[0].weight.data.copy_(kept)
+            continue
+        run.step()
+    assert run.found == [4, 8, 20, 24, 28, 32]
+    for label in range(10, 24):
+        with pytest.warns(se.SpectralEdgeWarning, match="earlier checkpoint") if label == 13 else nullcontext():
+            run.step(step=label)
+    assert run.found[6:] == [17, 21]
+    assert run.accumulator.outcome == Outcome.OK
+
+
+def test_the_same_step_again_is_observed_once():
+    """Gradient accumulation that calls everything for each micro-batch with the optimizer's step number."""
+    run = Decaying(every=2)
+    for micro in range(24):
+        if micro % 4 == 3:
+            run.step(step=micro // 4 + 1)
+        elif micro > 4:
+            run.monitor.step(step=micro // 4)
+            assert not run.observe()
+    assert run.found == [2, 4, 6]
+    assert [row.step for row in run.monitor.trace.probes("lifecycle/decay")] == [2, 4, 6]
+
+
+def test_a_resume_at_an_observation_needs_nothing():
+    first, run = Decaying(), Decaying()
+    first.steps(8)
+    run.load_state_dict(copy.deepcopy(first.state_dict()))
+    run.monitor.load_state_dict(first.monitor.state_dict())
+    run.steps(8)
+    assert run.found == [12, 16]
+
+
+@pytest.mark.parametrize("restored", ["before the monitor", "after the monitor", "not"])
+def test_a_resume_between_two_observations(restored, tmp_path):
+    first = Decaying()
+    first.steps(10)
+    torch.save([first.state_dict(), first.monitor.state_dict(), first.accumulator.state_dict()], tmp_path / "c.pt")
+    run, (state, monitor, accumulator) = Decaying(), torch.load(tmp_path / "c.pt", weights_only=True)
+    run.load_state_dict(state)
+    if restored == "before the monitor":
+        run.accumulator.load_state_dict(accumulator)
+    run.monitor.load_state_dict(monitor)
+    if restored == "after the monitor":
+        run.accumulator.load_state_dict(accumulator)
+    run.truth = copy.deepcopy(first.truth)
+    with pytest.warns(se.SpectralEdgeWarning, match="not known in full") if restored == "not" else nullcontext():
+        run.steps(10)
+    assert run.found == ([16, 20] if restored == "not" else [12, 16, 20])
+    outcomes = [note.outcome for note in run.monitor.trace.notes if note.outcome != Outcome.RESUMED]
+    assert outcomes == ([Outcome.NOT_RECORDED] if restored == "not" else [])
+
+
+def test_going_back_to_a_checkpoint_in_the_same_process():
+    run = Decaying()
+    for _ in range(6):
+        run.step()
+    kept = copy.deepcopy((run.state_dict(), run.monitor.state_dict(), run.accumulator.state_dict(), run.truth))
+    for _ in range(5):
+        run.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", se.SpectralEdgeWarning)  # it branches, and says so
+        run.load_state_dict(kept[0])
+        run.monitor.load_state_dict(kept[1])
+    run.accumulator.load_state_dict(kept[2])
+    run.truth = kept[3]
+    for _ in range(6):
+        run.step()
+    assert run.found == [4, 8, 8, 12]
+    # Not restored it would hold decay of the way that was given up.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", se.SpectralEdgeWarning)
+        run.load_state_dict(kept[0])
+        run.monitor.load_state_dict(kept[1])
+        for _ in range(2):
+            run.step()
+    assert run.found == [4, 8, 8, 12]
+    assert run.accumulator.outcome == Outcome.NOT_RECORDED
+
+
+def test_arms_of_a_trial_are_no_steps_of_the_run():
+    run = Decaying()
+    for _ in range(26):
+        run.step()
+    total, truth = run.accumulator.total, copy.deepcopy(run.truth)
+    before = {name: piece.clone() for name, piece in total.items()}
+    directions = {"v1": run.monitor.modes(1).directions[0]}
+    run_arms(run, [Arm(name="none", kind="none"), Arm(name="v1", along="v1")], directions, steps=7)
+    assert all(torch.equal(run.accumulator.total[name], before[name]) for name in before)
+    run.truth = truth
+    for _ in range(2):
+        run.step()
+    assert run.found[-1] == 28
+    inside = []
+
+    class Inside(Decaying):
+        """A task that splits its own arms' updates."""
+
+        def train_step(self, take=None):
+            super().train_step(take)
+            inside.append(vector(self.arm.total).any() if self.arm.total else False)
+
+    task = Inside()
+    task.arm = task.accumulator
+    with modes.lifecycle.paused(task.model):
+        task.train_step()
+        task.arm = DecayAccumulator(task.monitor, task.model, task.optimizer)
+        task.train_step()
+    assert inside == [False, True]
+
+
+def test_totals_that_began_late_or_were_missed_are_left_out():
+    run = Decaying()
+    run.accumulator.close()
+    run.step()
+    run.accumulator = DecayAccumulator(run.monitor, run.model, run.optimizer)  # one step late
+    with pytest.warns(se.SpectralEdgeWarning, match="not known in full"):
+        run.steps(7)
+    assert run.found == [8]
+    for step in range(9, 17):
+        run.train_step()
+        run.monitor.step()
+        if step != 12:  # the caller forgets one
+            run.observe()
+        elif run.monitor.elapsed == 0:
+            run.truth = run.nothing()
+    assert run.found == [8, 16]
+    assert not run.accumulator.observe()  # once for each
+    run.train_step()
+    run.accumulator.forget()
+    with pytest.warns(se.SpectralEdgeWarning, match="not known in full"):
+        run.steps(8)
+    assert run.found == [8, 16, 24]
+    for _ in range(3):
+        run.step()
+    run.train_step()
+    run.monitor.step()
+    run.train_step()  # too late: the parameters have moved on
+    with pytest.warns(se.SpectralEdgeWarning, match="not known in full"):
+        assert run.accumulator.observe() is None
+
+
+def test_what_goes_wrong_does_not_end_the_run(monkeypatch):
+    run = Decaying()
+    for _ in range(4):
+        run.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(run.accumulator, "_decaying", lambda optimizer: 1 / 0)
+        with pytest.warns(se.SpectralEdgeWarning, match="could not be counted"):
+            run.step()
+    with pytest.warns(se.SpectralEdgeWarning, match="not known in full"):
+        run.steps(7)
+    assert run.found == [4, 12]
+    with monkeypatch.context() as patch:
+        patch.setattr(run.monitor, "newest_update", lambda: 1 / 0)
+        with pytest.warns(se.SpectralEdgeWarning, match="could not be found: division"):
+            run.steps(4)
+    run.steps(4)
+    assert run.found == [4, 12, 20]
+    assert run.accumulator.outcome == Outcome.OK
+
+
+def test_monitors_that_keep_no_updates_are_refused():
+    model, _, _ = network()
+    optimizer = torch.optim.AdamW(model.parameters())
+    sketched = se.Monitor(model, optimizer, engine="sketch", cells=4096, groups={"all": "*"})
+    with pytest.raises(InputError, match='engine="exact"'):
+        DecayAccumulator(sketched, model, optimizer)
+    with pytest.raises(InputError, match="the same model"):
+        DecayAccumulator(se.Monitor({"w": model[0].weight}, optimizer), model, optimizer)
+    with pytest.raises(InputError, match="expected a"):
+        DecayAccumulator(model, optimizer, se.Monitor(model, optimizer))
+
+
 # commutator -----------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +603,30 @@ def test_a_flat_batch_has_no_normalised_defect():
             call(point, [])
 
 
+def test_batches_of_a_pair_see_one_dropout_mask():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Dropout(0.5), nn.Linear(30, 3)).double()
+    x, y = torch.randn(32, 5, dtype=torch.float64), torch.randint(3, (32,))
+    losses = [
+        lambda part=part: nn.functional.cross_entropy(model(x[part]), y[part]) for part in (slice(0, 16), slice(16, 32))
+    ]
+    same = commutator_defect(model, [(losses[0], losses[0])] * 3)
+    np.testing.assert_allclose(same.normalised, 0, atol=1e-12)
+    np.testing.assert_allclose(commutator_defect_pub(model, [(losses[0], losses[0])] * 3), 0, atol=1e-9)
+    # Gradient and product belong to one function: small steps agree with the products, which masks of their own do not.
+    torch.manual_seed(1)
+    exact = commutator_defect(model, [tuple(losses)]).normalised
+    torch.manual_seed(1)
+    np.testing.assert_allclose(commutator_defect_pub(model, [tuple(losses)], learning_rate=1e-4), exact, rtol=1e-2)
+
+
+@pytest.mark.parametrize("pairs", [[lambda: 1], lambda: 1, [(lambda: 1,)], [(1, 2)]])
+def test_what_is_no_pair_of_losses_is_said(pairs):
+    for call in (commutator_defect, commutator_defect_pub):
+        with pytest.raises(InputError, match=r"pair of losses|pass lambda"):
+            call(Point([1.0]), pairs)
+
+
 # ablation -------------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +678,21 @@ def test_effects_of_a_linear_and_a_quadratic_score():
     assert found.ratio_pub > 1000
 
 
+def test_every_score_sees_one_dropout_mask():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 30), nn.Tanh(), nn.Dropout(0.5), nn.Linear(30, 3)).double()
+    x = torch.randn(16, 5, dtype=torch.float64)
+    names = modes.named(model)
+    theta = torch.cat([p.detach().flatten() for p in names.values()])
+    # A direction without any share of the weights: nothing is moved, so nothing may change.
+    direction = modes.random_like(names, torch.Generator().manual_seed(1))
+    along = modes.dot(direction, names) / float(theta @ theta)
+    direction = modes.added(direction, names, -along)
+    found = ablate(model, direction, lambda: model(x).square().mean(), generator=torch.Generator().manual_seed(2))
+    assert found.displacement < 1e-12
+    np.testing.assert_allclose([found.removed, found.shrunk, *found.random], found.baseline, rtol=1e-9)
+
+
 def test_an_effect_of_nothing_has_no_ratio():
     model = nn.Linear(3, 3)
     direction = {"weight": torch.ones(3, 3)}
@@ -365,3 +714,12 @@ def test_an_effect_of_nothing_has_no_ratio():
 def test_what_cannot_be_removed_is_said(direction, draws, words):
     with pytest.raises(InputError, match=words):
         ablate(nn.Linear(3, 3), direction, lambda: 0.0, generator=torch.Generator(), draws=draws)
+
+
+def test_what_is_no_direction_and_no_score_is_said():
+    model, direction = nn.Linear(3, 3), {"weight": torch.ones(3, 3)}
+    with pytest.raises(InputError, match=r"monitor\.modes\(\)\.directions"):
+        ablate(model, [direction], lambda: 0.0, generator=torch.Generator())
+    for score in (lambda: torch.ones(2), lambda: None, lambda: "low"):
+        with pytest.raises(InputError, match="gives a number"):
+            ablate(model, direction, score, generator=torch.Generator())

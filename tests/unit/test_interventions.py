@@ -1,6 +1,7 @@
 """Interventions on updates, trials of several arms, and the judgement of paired differences."""
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -174,6 +175,9 @@ def test_a_run_goes_on_where_altering_fails():
         ({"arm": "rotate", "onto": 1}, "other than that"),
         ({"arm": "shrink", "budget": [0.1]}, "one of the arms"),
         ({"arm": "tilt"}, "shares, or the position"),
+        ({"budget": 2.0}, "a whole number, or a share"),
+        ({"budget": "all"}, "a whole number, or a share"),
+        ({"mode": "first"}, "1 to 3"),
         ({"budget": [1.5]}, "0 to 1"),
         ({"arm": "shrink_all", "restore_norm": True}, "changes the update's direction"),
     ],
@@ -197,6 +201,32 @@ def test_directions_that_cannot_be_used():
             Intervention(parameters, [direction])
     with pytest.raises(se.InputError, match="parameters"):
         Intervention({}, [])
+    with pytest.raises(se.InputError, match="parameters"):
+        Intervention([torch.zeros(3)], [{"a": torch.ones(3)}])
+    with pytest.raises(se.InputError, match=r"or \[direction\]"):
+        Intervention(parameters, {"a": torch.ones(3)})
+
+
+def test_a_budget_may_be_any_whole_number():
+    rng, v = orthonormal(8)
+    update = rng.standard_normal(46)
+    expected, _ = altered(update, v, arm="tilt", budget=2)
+    for budget in (np.int64(2), np.int32(2)):
+        found, _ = altered(update, v, arm="tilt", budget=budget)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_models_and_modes_are_taken_as_they_are():
+    states = []
+    for hand in (lambda task, found: (task.model, found), lambda task, f: (modes.named(task.model), f.directions)):
+        task = Regression()
+        model, directions = hand(task, watched(task))
+        with Intervention(model, directions, mode=2) as intervention:
+            for _ in range(5):
+                task.train_step()
+                intervention.step()
+        states.append(modes.named(task.model))
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_random_directions():
@@ -326,6 +356,56 @@ def test_removing_a_direction_keeps_the_weights_from_moving_along_it():
     assert abs(modes.dot(moved, found.directions[1])) < 1e-5 * modes.norm(moved)
 
 
+class Noisy(Regression):
+    """Regression whose forward pass counts in a buffer outside of the state, and draws from NumPy and Python too."""
+
+    def __init__(self):
+        super().__init__()
+        self.model.register_buffer("passes", torch.zeros(1), persistent=False)
+
+    def train_step(self):
+        self.model.passes = self.model.passes + 1
+        self.x = self.x * (1 + 1e-3 * (np.random.rand() + random.random()))  # noqa: NPY002
+        return super().train_step()
+
+    def evaluate(self):
+        found = super().evaluate()
+        self.model.eval()
+        return found
+
+    def state_dict(self):
+        return {**super().state_dict(), "x": self.x}
+
+    def load_state_dict(self, state):
+        self.x = state["x"]
+        super().load_state_dict({key: value for key, value in state.items() if key != "x"})
+
+
+def test_a_trial_leaves_nothing_behind():
+    task = Noisy()
+    found = watched(task)
+    task.model.train()
+    before = {name: value.clone() for name, value in task.model.named_buffers()}
+    gradients = [p.grad.clone() for p in task.model.parameters()]
+    states = [random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
+    result = run_arms(
+        task,
+        [Arm(name="one", kind="none"), Arm(name="v1", along="v1"), Arm(name="again", kind="none")],
+        {"v1": found.directions[0]},
+        steps=4,
+    )
+    assert result["one"].outcome == result["again"].outcome != result["v1"].outcome
+    assert all(torch.equal(value, before[name]) for name, value in task.model.named_buffers())
+    assert all(torch.equal(p.grad, g) for p, g in zip(task.model.parameters(), gradients, strict=True))
+    assert task.model.training
+    assert states == [random.getstate(), np.random.get_state()[1].tolist()]  # noqa: NPY002
+
+
+def test_something_that_is_no_run_is_said():
+    with pytest.raises(se.InputError, match="train_step"):
+        run_arms(nn.Linear(2, 2), [Arm(name="a", kind="none")], {}, steps=1)
+
+
 @pytest.mark.parametrize(
     ("arms", "options", "words"),
     [
@@ -411,12 +491,64 @@ def test_maximality_is_judged_from_both_sides():
     mixed = maximality(base + noise + [[1.0, 0.0, 0.0]], np.where(np.arange(12) < 6, 1, 2))
     assert mixed.verdict in ("contradicted", "inconclusive")
     assert {j: rival.n for j, rival in mixed.rivals.items()} == {1: 6, 2: 6, 3: 12}
-    broken = base + noise + [0.0, 1.0, 0.0]
-    broken[0, 0] = np.nan
-    assert maximality(broken, edge).lead.left_out == 1
     for outcomes, where in ((np.zeros((3, 1)), [1, 1, 1]), (np.zeros((3, 2)), [1, 1]), (np.zeros((3, 2)), [1, 1, 3])):
         with pytest.raises(se.InputError):
             maximality(outcomes, where)
+
+
+def test_a_run_that_broke_off_is_the_greatest_harm():
+    rng = np.random.default_rng(4)
+    base = rng.standard_normal((8, 1)) + 0.01 * rng.standard_normal((8, 3))
+    edge = np.ones(8, dtype=int)
+    # A rival breaks six of eight runs, and is a little better in the others: no support for k*.
+    worse = np.array([1.0, 0.0, 0.0])
+    rival = base + worse
+    rival[:6, 1] = np.nan
+    judged = maximality(rival, edge)
+    assert judged.verdict == "inconclusive"
+    assert (judged.lead.left_out, judged.broken) == (6, 6)
+    rival[:, 1] = np.inf
+    assert maximality(rival, edge).verdict == "contradicted"
+    # k* breaks all eight and nothing else breaks any.
+    broken = base.copy()
+    broken[:, 0] = np.nan
+    assert maximality(broken, edge).verdict == "supported"
+    broken[:3, 0] = base[:3, 0] - 1
+    assert maximality(broken, edge).verdict == "inconclusive"
+    # What breaks under every arm says nothing; the other seeds do, by their signs.
+    both = base + worse
+    both[0] = np.nan
+    assert maximality(both, edge).verdict == "supported"
+    both[:4] = np.nan
+    assert maximality(both, edge).verdict == "inconclusive"
+
+
+def test_arms_that_moved_by_different_distances_are_not_compared():
+    rng = np.random.default_rng(5)
+    outcomes = rng.standard_normal((8, 1)) + 0.1 * rng.standard_normal((8, 3)) + [0.0, 1.0, 0.0]
+    edge = np.full(8, 2)
+    alike = np.full((8, 3), 0.7) * (1 + 0.05 * rng.standard_normal((8, 3)))
+    assert math.isnan(maximality(outcomes, edge).apart)
+    judged = maximality(outcomes, edge, displacements=alike)
+    assert judged.verdict == "supported"
+    assert judged.apart < 0.1
+    for factor in ([1.0, 1.0, 0.6], [1.3, 1.0, 1.0], [1.0, np.nan, 1.0]):
+        judged = maximality(outcomes, edge, displacements=alike * factor)
+        assert judged.verdict == "not comparable"
+        assert not judged.apart < 0.2
+    with pytest.raises(se.InputError, match=r"ArmResult\.displacement"):
+        maximality(outcomes, edge, displacements=alike[:, :2])
+
+
+def test_every_position_that_is_compared_takes_its_share_of_the_level():
+    """Where k* varies each of P positions is a rival, where it does not P - 1 are."""
+    rng = np.random.default_rng(6)
+    shape = (2000, 8, 2)
+    draws = rng.standard_normal((*shape[:2], 1)) + rng.standard_normal(shape)
+    edges = rng.integers(1, 3, shape[:2])
+    edges[:, 0], edges[:, 1] = 1, 2
+    counted = np.mean([maximality(*each).verdict == "contradicted" for each in zip(draws, edges, strict=True)])
+    assert counted < 0.025 + 4 * np.sqrt(0.025 * 0.975 / shape[0])
 
 
 def test_maximality_of_equal_arms_is_rarely_decided():

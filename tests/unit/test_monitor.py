@@ -292,6 +292,34 @@ def test_probe_rows_against_brute_force():
     assert np.isnan(rows[-1].following).all()
 
 
+def test_probes_under_names_of_nothing_are_refused():
+    """A misspelt name would read as zero; an unwatched or a frozen parameter's is passed over."""
+    model = network()
+    model[1].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1, select="0.*")
+    train(model, optimizer, 1, monitor=monitor)
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    monitor.probe(all=gradients, wrapped={"module.0.weight": gradients["0.weight"]})
+    with pytest.warns(se.SpectralEdgeWarning, match=r"got 0\.wieght"):
+        monitor.probe(typo={"0.wieght": gradients["0.weight"]})
+    assert monitor.trace.probe_names == ("all", "wrapped")
+    assert all(monitor.trace.probes(name)[0].square[0] > 0 for name in ("all", "wrapped"))
+
+
+def test_sparse_gradients_can_be_probed():
+    model = nn.Embedding(6, 3, sparse=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=1)
+    model(torch.tensor([1, 1, 4])).square().sum().backward()
+    optimizer.step()
+    monitor.step()
+    monitor.probe(given={"weight": model.weight.grad}, own="gradient")
+    expected = float(model.weight.grad.to_dense().square().sum())
+    for name in ("given", "own"):
+        assert monitor.trace.probes(name)[0].square.sum() == pytest.approx(expected)
+
+
 def test_rewind_branches_the_trace_and_says_so(tmp_path):
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -499,8 +527,46 @@ def test_the_same_step_number_again_is_the_same_step():
         if call % 3 == 0:
             train(model, optimizer, 1, seed=call)
         monitor.step(step=call // 3 + 1)
+        assert monitor.observed == (call % 3 == 0)
     assert monitor.trace.steps.tolist() == [1, 2, 3, 4]
     assert monitor.trace.notes == []
+
+
+def test_baselines_tell_snapshots_apart():
+    """What follows the monitor knows from them whether it has seen all of an update."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = se.Monitor(model, optimizer, window=2, every=2)
+    seen = [(monitor.baseline, monitor.elapsed)]
+    for _ in range(4):
+        train(model, optimizer, 1)
+        monitor.step()
+        seen.append((monitor.baseline, monitor.elapsed))
+    assert seen == [((0, 0), 0), ((0, 0), 1), ((0, 1), 0), ((0, 1), 1), ((0, 2), 0)]
+    monitor.step()
+    monitor.step()  # nothing moved: the snapshot is still the one that the next update starts from
+    assert (monitor.baseline, monitor.elapsed) == ((0, 2), 2)
+    state = copy.deepcopy(monitor.state_dict())
+    with torch.no_grad():
+        model[0].weight[0, 0] = float("nan")
+    monitor.step()
+    with pytest.warns(se.SpectralEdgeWarning, match="not finite"):
+        monitor.step()
+    assert (monitor.baseline, monitor.elapsed) == ((0, 3), 0)
+    other = se.Monitor(network(), optimizer, window=2, every=2)
+    other.load_state_dict(state)
+    assert (other.baseline, other.elapsed) == ((1, 2), 2)
+
+
+def test_what_a_monitor_watches_and_keeps():
+    model = network()
+    exact = se.Monitor(model, select="3.*")
+    assert exact.watched == ("3.weight", "3.bias")
+    assert exact.keeps_updates
+    assert not se.Monitor(model, engine="sketch", cells=4096, groups={"all": "*"}).keeps_updates
+    with pytest.warns(se.SpectralEdgeWarning, match="step 0: the loss is odd"):
+        exact.note(Outcome.FAILED, "the loss is odd")
+    assert [(note.step, note.outcome) for note in exact.trace.notes] == [(0, Outcome.FAILED)]
 
 
 def test_parameters_broken_from_the_start_are_said_once():

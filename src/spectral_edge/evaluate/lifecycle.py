@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.evaluate.probed import ProbedTrace, Products, chain_windows
+from spectral_edge.evaluate.probed import ProbedTrace, Products, chain_windows, width_of
 from spectral_edge.measure import attribution as parts
 from spectral_edge.measure import grams, spectrum
 
@@ -62,10 +62,11 @@ def lifecycle(trace: ProbedTrace, window: int | None = None, *, group: str | Non
         group: a recorded group, with its own modes; None is the whole model.
 
     Raises:
+        InputError: if it is no trace, or the window cannot be used.
         TraceError: if the parts were not recorded, or there is no such group.
     """
-    width = trace.window if window is None else window
-    products = Products(trace, width, group)
+    width = width_of(trace, window)
+    products = Products(trace, width, group, remedy="record with a DecayAccumulator")
     index = chain_windows(trace, width, group)
     gradient, first = products.at("lifecycle/gradient", index)
     decay, second = products.at("lifecycle/decay", index)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.errors import InputError
-from spectral_edge.evaluate.probed import ProbedTrace, Products, chain_windows
+from spectral_edge.errors import InputError, TraceError
+from spectral_edge.evaluate.probed import ProbedTrace, Products, chain_windows, width_of
 from spectral_edge.measure import attribution as parts
 from spectral_edge.measure import grams, spectrum, subspace
 
@@ -18,6 +18,12 @@ Array = NDArray[np.float64]
 
 RULES = ("first", "second", "trapezoid", "gauss")
 """How the gradient is integrated along the chord: at its start; there with the Hessian; at both ends; at two points."""
+
+_REMEDIES = {
+    "gauss": 'record with LossPath(..., gauss=True), or pass rule="trapezoid"',
+    "second": 'record with LossPath(..., curvature=True), or pass rule="trapezoid"',
+}
+_RECORD = "record with LossPath(monitor, model, loss, name=...)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +146,13 @@ def decompose(
         by_group: recorded groups among which to divide each mode's part, exactly.
 
     Raises:
-        InputError: if the rule is unknown or was not recorded.
-        TraceError: if there is no such path or group.
+        InputError: if the rule is unknown, it is no trace, or the window cannot be used.
+        TraceError: if there is no such path or group, or what the rule needs was not recorded.
     """
     if rule not in RULES:
         raise InputError("rule", expected=" | ".join(RULES), found=repr(rule), remedy="use one of these names")
-    width = trace.window if window is None else window
-    products = Products(trace, width, group)
+    width, remedy = width_of(trace, window), _REMEDIES.get(rule, _RECORD)
+    products = Products(trace, width, group, remedy=remedy)
     index = chain_windows(trace, width, group)
     change, rounding, known = _changes(trace, name, index)
     along, found = _integrated(products, name, rule, index)
@@ -178,9 +184,9 @@ def forecast(trace: ProbedTrace, window: int | None = None, *, name: str = "loss
 
     Raises:
         TraceError: if there is no such path.
-        InputError: if the horizon does not reach beyond the window.
+        InputError: if it is no trace, or the horizon does not reach beyond the window.
     """
-    width = trace.window if window is None else window
+    width = width_of(trace, window)
     rows = trace.lag_rows()
     if width >= trace.horizon:
         raise InputError(
@@ -191,8 +197,8 @@ def forecast(trace: ProbedTrace, window: int | None = None, *, name: str = "loss
         )
     later = chain_windows(trace, width + 1, None)
     change, _, known = _changes(trace, name, later)
-    gradients, found = Products(trace, width, None).at(f"{name}/gradient", later - 1)
-    first, _ = Products(trace, 1, None).before(f"{name}/gradient", later)
+    gradients, found = Products(trace, width, None, remedy=_RECORD).at(f"{name}/gradient", later - 1)
+    first, _ = Products(trace, 1, None, remedy=_RECORD).before(f"{name}/gradient", later)
     keep = known & found
     later, index = later[keep], later[keep] - 1
     measured = spectrum(grams(rows, index, size=width))
@@ -224,9 +230,9 @@ def published(
         TraceError: if there is no such path.
         InputError: if the horizon does not reach beyond the window.
     """
-    width = trace.window if window is None else window
+    width = width_of(trace, window)
     index = chain_windows(trace, width + 1, None)
-    products = Products(trace, width, None)
+    products = Products(trace, width, None, remedy=_RECORD)
     change, _, known = _changes(trace, validation, index)
     ours, first = products.before(f"{validation}/gradient", index)
     theirs, second = products.before(f"{train}/gradient", index)
@@ -253,7 +259,12 @@ def _changes(trace: ProbedTrace, name: str, index: NDArray[np.intp]) -> tuple[Ar
     steps = trace.steps
     columns: list[Array] = []
     for metric in ("loss", "rounding"):
-        at, values = trace.metrics(f"{name}/{metric}")
+        try:
+            at, values = trace.metrics(f"{name}/{metric}")
+        except TraceError as error:
+            raise TraceError(
+                f"the path {name!r}, {error.subject}", expected=error.expected, found=error.found, remedy=_RECORD
+            ) from error
         logged = dict(zip(at.tolist(), values.tolist(), strict=True))
         columns.append(np.array([logged.get(int(step), np.nan) for step in steps]))
     loss, rounding = columns

@@ -1,6 +1,7 @@
 """Probe rows of a trace, put in line with its windows."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +55,25 @@ class ProbedTrace(Protocol):
         ...
 
 
+def width_of(trace: ProbedTrace, window: int | None) -> int:
+    """The window to work with: the one asked for, or that of the recorded run.
+
+    Raises:
+        InputError: if there is no trace, or the window is no number of updates.
+    """
+    if not hasattr(trace, "lag_rows"):
+        raise InputError(
+            "trace",
+            expected="an analysis.Trace",
+            found=type(trace).__name__,
+            remedy="pass monitor.trace" if hasattr(trace, "trace") else "pass monitor.trace or open_trace(folder)",
+        )
+    width = trace.window if window is None else window
+    if not isinstance(width, Integral):
+        raise InputError("window", expected="a number of updates", found=repr(window), remedy="pass a whole number")
+    return int(width)
+
+
 def chain_windows(trace: ProbedTrace, width: int, group: str | None) -> NDArray[np.intp]:
     """Indices of the last update of every full window of `width` updates that is known and moves [N].
 
@@ -86,13 +106,21 @@ class Products:
         trace: recorded.
         width: number W of updates in a window.
         group: a recorded group; None is the whole model.
+        remedy: what records the probes that are missing, for messages.
 
     Raises:
-        TraceError: if the group is none of the recorded ones.
+        TraceError: if the group is none of the recorded ones; where probes are asked for, if they were not recorded.
     """
 
-    def __init__(self, trace: ProbedTrace, width: int, group: str | None) -> None:
-        self._trace, self._width = trace, width
+    def __init__(
+        self,
+        trace: ProbedTrace,
+        width: int,
+        group: str | None,
+        *,
+        remedy: str = "record it with monitor.probe()",
+    ) -> None:
+        self._trace, self._width, self._remedy = trace, width, remedy
         self._members: dict[int, list[int]] = {}
         for segment in trace.segments:
             members = _members(segment, group)
@@ -152,7 +180,13 @@ class Products:
 
     def _named(self, name: str) -> dict[int, ProbeRow]:
         if name not in self._rows:
-            self._rows[name] = {row.step: row for row in self._trace.probes(name)}
+            try:
+                rows = self._trace.probes(name)
+            except TraceError as error:
+                raise TraceError(
+                    error.subject, expected=error.expected, found=error.found, remedy=self._remedy
+                ) from error
+            self._rows[name] = {row.step: row for row in rows}
         return self._rows[name]
 
 

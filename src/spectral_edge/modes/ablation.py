@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.errors import InputError
-from spectral_edge.modes.undisturbed import Cost, Meter, undisturbed
+from spectral_edge.modes.undisturbed import Cost, Meter, Randomness, undisturbed
 from spectral_edge.modes.vectors import Vector, displaced, dot, named, norm, random_like, scaled
+from spectral_edge.modes.window import direction_of
 
 Array = NDArray[np.float64]
 
@@ -68,6 +69,8 @@ def ablate(
 ) -> Ablation:
     """Takes a direction's component out of the weights and measures, with controls; weights are restored bit for bit.
 
+    Every score begins from the same random state, so that dropout or drawn batches are the same in all of them.
+
     Args:
         model: measured on undisturbed.
         direction: of any length, for instance `monitor.modes().directions[0]`. Where it names some of the parameters
@@ -77,8 +80,9 @@ def ablate(
         draws: number K of random directions.
 
     Raises:
-        InputError: if the direction is zero, or names no parameter of the model.
+        InputError: if the direction is zero, or names no parameter of the model, or the score gives no number.
     """
+    direction = direction_of(direction)
     parameters = {name: p for name, p in named(model).items() if name in direction}
     length = norm({name: direction[name] for name in parameters})
     if not length:
@@ -91,18 +95,30 @@ def ablate(
     if draws < 1:
         raise InputError("draws", expected="at least 1", found=str(draws), remedy="use the default of 8")
     unit = scaled(direction, 1.0 / length)
-    meter = Meter()
+    meter, random = Meter(), Randomness(parameters.values())
+
+    def scored() -> float:
+        meter.losses += 1
+        random.restore()
+        value = score()
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                "score",
+                expected="a function that gives a number",
+                found=type(value).__name__,
+                remedy="return loss.item(), say",
+            ) from error
 
     def moved(by: Vector, factor: float) -> float:
-        meter.losses += 1
         with displaced(parameters, by, factor):
-            return score()
+            return scored()
 
     with meter, undisturbed(model), torch.no_grad():
         theta = {name: p.detach().clone() for name, p in parameters.items()}
         size, along = norm(theta), dot(unit, theta)
-        meter.losses += 1
-        baseline = score()
+        baseline = scored()
         removed = moved(unit, -along)
         shrunk = moved(theta, -abs(along) / size) if size else baseline
         matched: list[float] = []

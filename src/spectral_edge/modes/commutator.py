@@ -1,16 +1,17 @@
 """How far two batches' gradient steps are from commuting: from Hessian-vector products, and as published."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from spectral_edge.errors import InputError
-from spectral_edge.modes.gradients import gradient, hvp
-from spectral_edge.modes.undisturbed import Cost, Meter, undisturbed
-from spectral_edge.modes.vectors import Loss, added, displaced, named, norm
+from spectral_edge.modes.gradients import gradient, loss_of
+from spectral_edge.modes.hessian import Hessian
+from spectral_edge.modes.undisturbed import Cost, Meter, Randomness, undisturbed
+from spectral_edge.modes.vectors import Loss, Vector, added, displaced, named, norm
 
 Array = NDArray[np.float64]
 
@@ -55,23 +56,27 @@ def commutator_defect(model: nn.Module, pairs: Sequence[tuple[Loss, Loss]]) -> C
     order, so this is the published defect's numerator over eta^2 without its cancellation. Normalised it is a quotient
     of quantities that vanish together once the training loss is near zero (arXiv 2602.16746 reports the normalised).
 
+    Gradient and product of a batch are those of one evaluation, and both batches of a pair begin from the same random
+    state: with dropout the two steps are taken under the same mask.
+
     Args:
         model: measured on undisturbed, in float64 if gradients are tiny.
         pairs: the losses of two batches each; several, as single pairs scatter.
 
     Raises:
-        InputError: if there is no pair.
+        InputError: if there is no pair, or a loss is none that can be differentiated twice.
     """
-    _require(pairs)
+    checked = _pairs(pairs)
     parameters = named(model)
     meter, found = Meter(), []
     with meter, undisturbed(model):
-        for loss_a, loss_b in pairs:
-            g_a = gradient(loss_a, parameters, meter=meter)
-            g_b = gradient(loss_b, parameters, meter=meter)
-            crossed = hvp(loss_b, parameters, g_a, meter=meter)
-            defect = added(crossed, hvp(loss_a, parameters, g_b, meter=meter), -1.0)
-            found.append((norm(defect), norm(g_a), norm(g_b)))
+        for loss_a, loss_b in checked:
+            random = Randomness(parameters.values())
+            a = Hessian(loss_a, parameters, meter=meter)
+            random.restore()
+            b = Hessian(loss_b, parameters, meter=meter)
+            defect = added(b @ a.gradient, a @ b.gradient, -1.0)
+            found.append((norm(defect), norm(a.gradient), norm(b.gradient)))
     columns = np.array(found).T
     return CommutatorDefect(columns[0], columns[1], columns[2], meter.cost)
 
@@ -92,31 +97,37 @@ def commutator_defect_pub(
         NaN where a gradient is zero.
 
     Raises:
-        InputError: if there is no pair.
+        InputError: if there is no pair, or a loss is none.
     """
-    _require(pairs)
+    checked = _pairs(pairs)
     parameters = named(model)
     found: list[float] = []
     with undisturbed(model):
-        for loss_a, loss_b in pairs:
-            g_a, g_b = gradient(loss_a, parameters), gradient(loss_b, parameters)
-            ends = [
-                _two_steps(parameters, first, then, learning_rate) for first, then in ((g_a, loss_b), (g_b, loss_a))
-            ]
+        for loss_a, loss_b in checked:
+            random = Randomness(parameters.values())
+
+            def slope(loss: Loss, random: Randomness = random) -> Vector:
+                random.restore()  # the same dropout mask in all four
+                return gradient(loss, parameters)
+
+            g_a, g_b = slope(loss_a), slope(loss_b)
+            ends: list[Vector] = []
+            for first, then in ((g_a, loss_b), (g_b, loss_a)):
+                with displaced(parameters, first, -learning_rate):
+                    ends.append(added(parameters, slope(then), -learning_rate))
             size = learning_rate**2 * norm(g_a) * norm(g_b)
             found.append(norm(added(ends[0], ends[1], -1.0)) / size if size else float("nan"))
     return np.array(found)
 
 
-def _two_steps(
-    parameters: Mapping[str, Tensor], first: dict[str, Tensor], then: Loss, rate: float
-) -> dict[str, Tensor]:
-    """Where a step along a given gradient and then one on another loss lead to."""
-    with displaced(parameters, first, -rate):
-        second = gradient(then, parameters)
-        return added({name: p.detach() for name, p in parameters.items()}, second, -rate)
-
-
-def _require(pairs: Sequence[tuple[Loss, Loss]]) -> None:
-    if not pairs:
-        raise InputError("pairs", expected="at least one pair of losses", found="none", remedy="pass several batches")
+def _pairs(pairs: Sequence[tuple[Loss, Loss]]) -> list[tuple[Loss, Loss]]:
+    given = list(pairs) if isinstance(pairs, Sequence) else [pairs]  # pyright: ignore[reportUnnecessaryIsInstance]
+    odd = [type(pair).__name__ for pair in given if not isinstance(pair, Sequence) or len(pair) != 2]  # pyright: ignore[reportUnnecessaryIsInstance]
+    if odd or not given:
+        raise InputError(
+            "pairs",
+            expected="at least one pair of losses",
+            found=odd[0] if odd else "none",
+            remedy="pass [(loss_a, loss_b), ...], several batches",
+        )
+    return [(loss_of(one), loss_of(other)) for one, other in given]

@@ -2,14 +2,18 @@
 
 Seeds are the replicates: everything inside a seed (data, order, checkpoint) is shared by its arms, so differences are
 taken seed by seed. An interval that holds zero is reported with the number of seeds that would decide.
+
+A run that an arm breaks has no finite outcome, and that is the greatest harm of all, not a missing value. A mean cannot
+hold it, so where it happens the verdict comes from the signs of the differences.
 """
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import bdtr, nctdtr, stdtr, stdtrit
 
 from spectral_edge.errors import InputError
 
@@ -17,6 +21,9 @@ Array = NDArray[np.float64]
 
 MOST_SEEDS = 10_000
 """Above this many seeds an effect is called undecidable."""
+
+COMPARABLE = 0.2
+"""Arms whose displacements differ by more than this share of that at k* are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,32 +123,50 @@ class Maximality:
     """Whether removing the mode at the gap did more harm than removing any other, for the same removed energy.
 
     Attributes:
-        verdict: "supported" where the lead's interval lies above zero, "contradicted" where some position's interval
-            (Bonferroni over positions) says that removing it does more harm, else "inconclusive".
-        lead: the outcome at k* minus the worst outcome at another position, over seeds.
+        verdict: "supported" where the lead is above zero, "contradicted" where some position says that removing it does
+            more harm (Bonferroni over the positions that are compared), else "inconclusive"; "not comparable" where
+            the arms moved the parameters by different distances. By Student's test, or by the sign test where a run
+            broke off in the comparison.
+        lead: the outcome at k* minus the worst outcome at another position, over seeds; of finite ones only.
         rivals: by position, the outcome at k* minus the outcome there, over the seeds whose k* lies elsewhere.
+        broken: number of runs whose outcome was not finite.
+        apart: largest relative difference between an arm's displacement and that at k*; NaN if they were not given.
     """
 
     verdict: str
     lead: Paired
     rivals: dict[int, Paired] = field(default_factory=dict[int, Paired])
+    broken: int = 0
+    apart: float = math.nan
 
 
-def maximality(outcomes: ArrayLike, edge: ArrayLike, *, confidence: float = 0.95) -> Maximality:
+def maximality(
+    outcomes: ArrayLike,
+    edge: ArrayLike,
+    *,
+    displacements: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> Maximality:
     """Judges the Gap Maximality Principle (arXiv 2603.28964) on interventions matched in removed energy.
 
     The lead compares with the worst of several noisy outcomes and so errs against the principle; a contradiction is
     therefore never read off the lead.
 
     Args:
-        outcomes: harm after removing the mode at each position [seeds, positions], say a test loss; larger is worse.
+        outcomes: harm after removing the mode at each position [seeds, positions], say a test loss; larger is worse,
+            and what is not finite is worse than anything that is.
         edge: k* of each seed [seeds], counted from 1.
+        displacements: how far each arm moved the updates [seeds, positions] (`ArmResult.displacement`). Arms with the
+            same removed energy may differ in it, and with it in harm; means over seeds that differ by more than
+            `COMPARABLE` are not compared.
         confidence: of the intervals.
 
     Raises:
         InputError: if shapes disagree, there are fewer than two positions, or a k* is none of them.
     """
     harm = np.asarray(outcomes, dtype=np.float64)
+    broken = int((~np.isfinite(harm)).sum())
+    harm = np.where(np.isfinite(harm), harm, np.inf)
     positions = np.asarray(edge)
     if harm.ndim != 2 or harm.shape[1] < 2 or positions.shape != harm.shape[:1]:
         raise InputError(
@@ -156,16 +181,46 @@ def maximality(outcomes: ArrayLike, edge: ArrayLike, *, confidence: float = 0.95
         )
     at_edge = np.take_along_axis(harm, positions[:, None] - 1, axis=1)
     elsewhere = np.arange(1, harm.shape[1] + 1) != positions[:, None]
-    # A position whose run broke off leaves the worst unknown, so the seed is left out of the lead.
-    worst = np.where(elsewhere, harm, -np.inf).max(axis=1)
-    lead = paired(at_edge[:, 0] - worst, confidence=confidence)
-    shared = 1 - (1 - confidence) / (harm.shape[1] - 1)
-    rivals, strict = {}, []
-    for j in range(harm.shape[1]):
-        chosen = elsewhere[:, j]
-        if chosen.any():
-            difference = (at_edge[:, 0] - harm[:, j])[chosen]
-            rivals[j + 1] = paired(difference, confidence=confidence)
-            strict.append(paired(difference, confidence=shared).sign)
-    verdict = "supported" if lead.sign > 0 else "contradicted" if -1 in strict else "inconclusive"
-    return Maximality(verdict, lead, rivals)
+    with np.errstate(invalid="ignore"):  # two runs that broke off are equally bad: no difference
+        over_worst = at_edge[:, 0] - np.where(elsewhere, harm, -np.inf).max(axis=1)
+        over = at_edge - harm
+    differences = {j + 1: over[elsewhere[:, j], j] for j in range(harm.shape[1]) if elsewhere[:, j].any()}
+    apart = math.nan if displacements is None else _apart(displacements, elsewhere, positions)
+    shared = 1 - (1 - confidence) / len(differences)
+    if displacements is not None and not apart <= COMPARABLE:
+        verdict = "not comparable"
+    elif _direction(over_worst, confidence) > 0:
+        verdict = "supported"
+    elif any(_direction(each, shared) < 0 for each in differences.values()):
+        verdict = "contradicted"
+    else:
+        verdict = "inconclusive"
+    rivals = {j: paired(each, confidence=confidence) for j, each in differences.items()}
+    return Maximality(verdict, paired(over_worst, confidence=confidence), rivals, broken, apart)
+
+
+def _direction(differences: Array, confidence: float) -> int:
+    """1 or -1 where differences are decided, else 0; infinite ones count as what they are, NaN as a tie."""
+    if np.isfinite(differences).all():
+        return paired(differences, confidence=confidence).sign
+    up, down = int((differences > 0).sum()), int((differences < 0).sum())
+    # Two-sided sign test: the chance of so few or fewer on the rarer side, twice.
+    decided = 2 * float(bdtr(min(up, down), up + down, 0.5)) <= 1 - confidence if up + down else False
+    return int(np.sign(up - down)) if decided else 0
+
+
+def _apart(displacements: ArrayLike, elsewhere: NDArray[np.bool_], positions: NDArray[Any]) -> float:
+    """Largest relative difference between the mean displacement at a position and that at k*, over the same seeds."""
+    moved = np.asarray(displacements, dtype=np.float64)
+    if moved.shape != elsewhere.shape:
+        raise InputError(
+            "displacements",
+            expected=f"one for each outcome, {elsewhere.shape}",
+            found=str(moved.shape),
+            remedy="pass ArmResult.displacement of the same arms",
+        )
+    at_edge = np.take_along_axis(moved, positions[:, None] - 1, axis=1)[:, 0]
+    chosen = elsewhere.any(axis=0)
+    here, there = (np.where(elsewhere, each, 0.0).sum(axis=0)[chosen] for each in (at_edge[:, None], moved))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.abs(there / here - 1).max())

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spectral_edge.errors import InputError
+from spectral_edge.modes.gradients import losses_of
 from spectral_edge.modes.hessian import Hessian
-from spectral_edge.modes.preconditioner import Preconditioner
+from spectral_edge.modes.preconditioner import Preconditioner, metric_of
 from spectral_edge.modes.undisturbed import Cost, Meter, undisturbed
 from spectral_edge.modes.vectors import Loss, dot, named
+from spectral_edge.modes.window import Modes, directions_of
 
 Array = NDArray[np.float64]
 
@@ -77,7 +79,7 @@ class ModeCurvature:
 
 def mode_curvature(
     model: nn.Module,
-    directions: Sequence[Mapping[str, Tensor]],
+    directions: Modes | Sequence[Mapping[str, Tensor]],
     losses: Sequence[Loss],
     *,
     preconditioner: Preconditioner | None = None,
@@ -88,13 +90,16 @@ def mode_curvature(
 
     Args:
         model: its trainable parameters are what the Hessian refers to.
-        directions: unit vectors by parameter name, for instance `Modes.directions`; missing names are zero.
+        directions: modes, or unit vectors by parameter name; missing names are zero.
         losses: the loss of each batch, four or more; better batches that the updates have not seen.
         preconditioner: of the optimizer; without one D = 1, and the rates are undefined.
 
     Raises:
-        InputError: if there are fewer than four batches, or a direction has parameters that the model has not.
+        InputError: if there are fewer than four batches, a loss is none that can be differentiated twice, or a
+            direction has parameters that the model has not, or that the preconditioner does not move.
     """
+    losses, directions = losses_of(losses), directions_of(directions)
+    metric = metric_of(preconditioner)
     if len(losses) < LEAST_BATCHES:
         raise InputError(
             "losses",
@@ -112,7 +117,7 @@ def mode_curvature(
             remedy="form them from this model's monitor",
         )
     parameters = {name: tensor for name, tensor in parameters.items() if name in watched}
-    scaled = None if preconditioner is None else [preconditioner.divided(v) for v in directions]
+    scaled = None if metric is None else [metric.divided(v) for v in directions]
     h = np.empty((len(losses), len(directions)))
     projected = np.empty_like(h)
     meter = Meter()
@@ -123,7 +128,7 @@ def mode_curvature(
                 product = hessian @ direction
                 h[b, j] = dot(direction, product)
                 projected[b, j] = h[b, j] if scaled is None else dot(scaled[j], product)
-    return _summary(h, projected, directions, preconditioner, meter.cost)
+    return _summary(h, projected, directions, metric, meter.cost)
 
 
 def _summary(

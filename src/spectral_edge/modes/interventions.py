@@ -11,17 +11,18 @@ move along v", not "what if there were no gradient along v".
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_edge.errors import InputError, Outcome
-from spectral_edge.modes.vectors import Vector, random_like
-from spectral_edge.modes.window import Modes
+from spectral_edge.modes.vectors import Vector, named, random_like
+from spectral_edge.modes.window import Modes, directions_of
 
 Array = NDArray[np.float64]
 Budget = Sequence[float] | Array | int
@@ -79,7 +80,7 @@ class Act:
 class Intervention:
     """Alters every update of a run along a frozen direction; a context manager around the training loop.
 
-        with Intervention(named(model), monitor.modes(3).directions, arm="remove", mode=1) as intervention:
+        with Intervention(model, monitor.modes(3), arm="remove", mode=1) as intervention:
             ...
             optimizer.step()
             act = intervention.step()
@@ -95,8 +96,8 @@ class Intervention:
     energy and displacement then equal those of removing a component that carries the budget.
 
     Args:
-        parameters: the parameters themselves, as from `named(model)`.
-        directions: any vectors of parameter space; they are normalised here, and missing names are zero.
+        parameters: the model, or the parameters themselves as from `named(model)`.
+        directions: modes, or any vectors of parameter space; they are normalised here, and missing names are zero.
         arm: one of `ARMS`.
         mode: position of the direction, counted from 1.
         factor: of `shrink` (default 0.5) and `amplify` (default 2).
@@ -114,8 +115,8 @@ class Intervention:
 
     def __init__(
         self,
-        parameters: Mapping[str, Tensor],
-        directions: Sequence[Mapping[str, Tensor]],
+        parameters: nn.Module | Mapping[str, Tensor],
+        directions: Modes | Sequence[Mapping[str, Tensor]],
         *,
         arm: str = "remove",
         mode: int = 1,
@@ -142,29 +143,36 @@ class Intervention:
             raise _unusable("budget", "shares, or the position of the direction that sets them", "none")
         if restore_norm and arm in ("none", "sham", "shrink_all"):
             raise _unusable("restore_norm", "an arm that changes the update's direction", arm)
-        if not parameters:
-            raise _unusable("parameters", "at least one tensor", "none")
+        parameters = named(parameters) if isinstance(parameters, nn.Module) else parameters
+        if not isinstance(parameters, Mapping) or not parameters:  # pyright: ignore[reportUnnecessaryIsInstance]
+            found = "none" if isinstance(parameters, Mapping) else type(parameters).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _unusable("parameters", "a model, or at least one named tensor", found)
+        directions = directions_of(directions)
         self._arm, self._factor, self._angle = arm, factor, math.radians(angle)
         self._restore, self._budgeted = restore_norm, budget is not None
         self._schedule: Array | None = None
         used = [mode]
-        if isinstance(budget, int):
-            used.append(budget)
+        position = budget if isinstance(budget, Integral) else None
+        if position is not None:
+            used.append(int(position))
         elif budget is not None:
             # Recorded shares are those that rounding left: they may lie a little outside of 0 to 1.
-            self._schedule = np.asarray(budget, dtype=np.float64)
+            try:
+                self._schedule = np.asarray(budget, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise _unusable("budget", "a whole number, or a share for each step", repr(budget)) from error
             known = self._schedule[np.isfinite(self._schedule)]
             if self._schedule.ndim != 1 or ((known < -1e-3) | (known > 1 + 1e-3)).any():
                 found = f"shape {self._schedule.shape}, {known.min(initial=0):g} to {known.max(initial=0):g}"
-                raise _unusable("budget", "a share of the energy for each step, 0 to 1", found)
+                raise _unusable("budget", "a whole number, or a share of the energy for each step, 0 to 1", found)
         if onto is not None:
             used.append(onto)
-        for position in used:
-            if not 1 <= position <= len(directions):
-                raise _unusable("position of a direction", f"1 to {len(directions)}", str(position))
+        for place in used:
+            if not isinstance(place, Integral) or not 1 <= place <= len(directions):
+                raise _unusable("position of a direction", f"1 to {len(directions)}", repr(place))
         self._parameters = dict(parameters)
-        self._directions = [_unit(directions[position - 1], parameters) for position in used]
-        self._reference = 1 if isinstance(budget, int) else 0
+        self._directions = [_unit(directions[place - 1], parameters) for place in used]
+        self._reference = 1 if position is not None else 0
         if arm == "rotate":
             self._directions[1] = _orthogonal(self._directions[1], self._directions[0])
         self._before: Vector | None = None

@@ -7,7 +7,7 @@ operator for a fixed number of steps; it is a second, independent implementation
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
-from spectral_edge.errors import InputError, MissingExtraError
+from spectral_edge.errors import InputError, MissingExtraError, warn
+from spectral_edge.modes.gradients import losses_of
 from spectral_edge.modes.hessian import Hessian
-from spectral_edge.modes.preconditioner import Preconditioner
+from spectral_edge.modes.preconditioner import Preconditioner, metric_of
 from spectral_edge.modes.undisturbed import Cost, Meter, undisturbed
 from spectral_edge.modes.vectors import Loss, Vector, named, norm, scaled
 
 Array = NDArray[np.float64]
 Solver = Literal["arpack", "eigenthings"]
+
+MOSTLY = 0.5
+"""Share of an eigenvector on coordinates without gradients, above which `top_eigenvalues` warns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,15 @@ class TopEigenvalues:
         residuals: |A y - value y| [count] of the unit eigenvectors y, by one more product each.
         directions: eigenvectors as displacements of unit norm, y or D^-1/2 y; empty where a value is NaN.
         cost: of the measurement; `hvps` counts each product on each batch.
+        at_floor: share of each eigenvector y [count] on coordinates that gradients have hardly ever reached, so that
+            D is the optimizer's epsilon there; NaN without a preconditioner.
     """
 
     values: Array
     residuals: Array
     directions: tuple[Vector, ...]
     cost: Cost
+    at_floor: Array
 
     def outliers(self, threshold: float) -> int | None:
         """How many eigenvalues reach a threshold; None where all that were computed do, so there may be more."""
@@ -64,6 +71,10 @@ def top_eigenvalues(
     The model is as it was afterwards. The gradient's graph of every batch is kept meanwhile, and 20 to 2 count + 1
     vectors in float64 on the host.
 
+    With a preconditioner a parameter that the optimizer never moved is left out, and a warning says where an
+    eigenvector lies mostly on coordinates whose D is near epsilon: a batch that excites what training never did has an
+    eigenvalue there that epsilon sets.
+
     Args:
         model: what the losses depend on.
         losses: the loss of each batch; their mean counts.
@@ -76,10 +87,16 @@ def top_eigenvalues(
         solver: "arpack" or "eigenthings".
 
     Raises:
-        InputError: if nothing can be asked: no batch, or a count outside 1 to the number of parameters.
+        InputError: if nothing can be asked: no batch, an unknown solver, or a count outside 1 to the number of
+            parameters; and if the Hessian is not finite, or the loss cannot be differentiated twice.
         MissingExtraError: for "eigenthings" without the extra.
     """
+    losses, metric = losses_of(losses), metric_of(preconditioner)
+    if solver not in get_args(Solver):
+        raise InputError("solver", expected=" | ".join(get_args(Solver)), found=repr(solver), remedy="use one of these")
     parameters = named(model) if parameters is None else dict(parameters)
+    if metric is not None:
+        parameters = {name: tensor for name, tensor in parameters.items() if name in metric.scale}
     size = sum(tensor.numel() for tensor in parameters.values())
     if not losses:
         raise InputError("losses", expected="at least one batch", found="none", remedy="pass [loss]")
@@ -91,12 +108,19 @@ def top_eigenvalues(
 
         def product(flat: Array) -> Array:
             vector = _by_name(flat, parameters)
-            if preconditioner is not None:
-                vector = preconditioner.divided(vector, power=0.5)
+            if metric is not None:
+                vector = metric.divided(vector, power=0.5)
             total = np.zeros(size)
             for hessian in hessians:
                 found = hessian @ vector
-                total += _flat(found if preconditioner is None else preconditioner.divided(found, power=0.5))
+                total += _flat(found if metric is None else metric.divided(found, power=0.5))
+            if not np.isfinite(total).all():
+                raise InputError(
+                    "losses",
+                    expected="a finite Hessian",
+                    found="NaN or infinity",
+                    remedy="check the losses and the parameters",
+                )
             return total / len(hessians)
 
         start = np.random.default_rng(seed).standard_normal(size)
@@ -113,13 +137,24 @@ def top_eigenvalues(
         )
     missing = np.full(count - len(values), np.nan)
     directions: list[Vector] = []
-    for y in vectors.T:
+    at_floor = np.full(count, np.nan)
+    for j, y in enumerate(vectors.T):
         vector = _by_name(y, parameters)
-        if preconditioner is not None:
-            vector = preconditioner.divided(vector, power=0.5)
+        if metric is not None:
+            vector = metric.divided(vector, power=0.5)
+            at_floor[j] = metric.at_floor(vector)
         directions.append(scaled(vector, 1 / norm(vector)))
+    if (lowest := np.flatnonzero(at_floor > MOSTLY)).size:
+        warn(
+            f"{lowest.size} of {count} eigenvectors (position {', '.join(str(j + 1) for j in lowest)}) lie mostly on "
+            "coordinates that gradients have hardly ever reached: epsilon sets those eigenvalues, not training"
+        )
     return TopEigenvalues(
-        np.concatenate([values, missing]), np.concatenate([residuals, missing]), tuple(directions), meter.cost
+        np.concatenate([values, missing]),
+        np.concatenate([residuals, missing]),
+        tuple(directions),
+        meter.cost,
+        at_floor,
     )
 
 
@@ -127,6 +162,8 @@ def _by_arpack(
     product: Callable[[Array], Array], start: Array, count: int, tolerance: float, limit: int
 ) -> tuple[Array, Array]:
     size = len(start)
+    if not product(start).any():  # no Hessian, which ARPACK takes for a fault
+        return np.zeros(count), np.eye(size, count)
     basis = min(size - 1, max(20, 2 * count + 1))
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
     # A restart costs basis - count products.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap  # pyright: ignore[reportUnknownVariableType, reportPrivateImportUsage]
 
 from spectral_edge.errors import InputError
+from spectral_edge.modes.gradients import evaluated, twice
 from spectral_edge.modes.undisturbed import Cost, Meter, undisturbed
 from spectral_edge.modes.vectors import named
 
@@ -61,19 +62,21 @@ def tangent_kernel(
     Args:
         model: maps inputs [n, ...] to outputs [n, ...].
         inputs: the probe examples.
-        output_loss: the loss as a function of the outputs, with the examples' targets inside it.
+        output_loss: the loss as a function of the outputs, with the examples' targets inside it. It gets the outputs in
+            the model's own dtype, in float32 at least.
         chunk: examples whose Jacobians are formed at once.
         limit: largest number of examples.
         memory: bytes that Jacobians may take at a time; parameters are worked through in parts where that needs it.
 
     Raises:
-        InputError: if there is no example or more than the limit, or the loss is not convex in the outputs.
+        InputError: if there is no example or more than the limit, or the loss is no scalar, not twice differentiable or
+            not convex in the outputs.
     """
     if not 1 <= len(inputs) <= limit:
         raise InputError(
             "inputs", expected=f"1 to {limit} examples", found=str(len(inputs)), remedy="take a smaller probe set"
         )
-    with undisturbed(model), (meter := Meter()):
+    with undisturbed(model), (meter := Meter()), twice():
         model.eval()
         factors = _output_factors(model, inputs, output_loss, meter)
         rows, outputs = len(inputs) * factors.shape[-1], factors.shape[-1]
@@ -90,10 +93,11 @@ def tangent_kernel(
 def _output_factors(model: nn.Module, inputs: Tensor, output_loss: OutputLoss, meter: Meter) -> Tensor:
     """Symmetric square roots of the second derivatives of the loss in each example's outputs [n, C, C], float64."""
     with torch.no_grad():
-        outputs = model(inputs).detach().double()
-    outputs.requires_grad_(True)
+        outputs = model(inputs).detach()
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).requires_grad_(True)
     with torch.enable_grad():
-        (first,) = torch.autograd.grad(output_loss(outputs), outputs, create_graph=True)
+        loss = evaluated(lambda: output_loss(outputs))
+        (first,) = torch.autograd.grad(loss, outputs, create_graph=True)
         flat = first.reshape(len(inputs), -1)
         rows: list[Tensor] = []
         for c in range(flat.shape[1]):
@@ -104,9 +108,11 @@ def _output_factors(model: nn.Module, inputs: Tensor, output_loss: OutputLoss, m
             (second,) = torch.autograd.grad(flat[:, c].sum(), outputs, retain_graph=True)
             meter.gradients += 1
             rows.append(second.reshape(len(inputs), -1))
-    blocks = torch.stack(rows, dim=1).detach().cpu()
+    blocks = torch.stack(rows, dim=1).detach().double().cpu()
     values, vectors = torch.linalg.eigh((blocks + blocks.mT) / 2)
-    if bool((values < -1e-9 * values.abs().max()).any()):
+    # What the loss itself computes in float32, whatever it is given, is off by some of its rounding units.
+    coarsest = max(torch.finfo(dtype).eps for dtype in (loss.dtype, outputs.dtype))
+    if bool((values < -(coarsest**0.5) * values.abs().max()).any()):
         raise InputError(
             "output_loss",
             expected="a loss that is convex in the outputs",

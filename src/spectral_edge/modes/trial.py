@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from spectral_edge.errors import InputError, Outcome
 from spectral_edge.modes.interventions import Intervention
+from spectral_edge.modes.lifecycle import paused
+from spectral_edge.modes.undisturbed import Standing
 from spectral_edge.modes.vectors import named
 
 Array = NDArray[np.float64]
@@ -22,7 +24,7 @@ Array = NDArray[np.float64]
 class Training(Protocol):
     """What a trial needs of a run; every task of `spectral_edge.experiments` is one.
 
-    Whatever decides the future of the run (weights, optimizer, batch generator) is in `state_dict`.
+    Whatever decides the future of the run beyond the model (optimizer, schedule, batch generator) is in `state_dict`.
 
     Attributes:
         model: the network.
@@ -111,6 +113,9 @@ def run_arms(
 ) -> dict[str, ArmResult]:
     """Runs every arm from where the task stands, and puts the task back there.
 
+    The model is put back as it stands, with buffers that no state dictionary holds, gradients, training flags and
+    random states of torch, NumPy and Python. A `DecayAccumulator` on the model does not count the arms' steps.
+
     Args:
         task: a run at its checkpoint.
         arms: what to do, in order; an arm whose shares another one replays comes before it.
@@ -126,6 +131,13 @@ def run_arms(
         InputError: if an arm names a direction or an earlier arm that does not exist, two arms share a name, steps are
             none, or the task does not report the outcome.
     """
+    if not hasattr(task, "train_step"):
+        raise InputError(
+            "task",
+            expected="a run with model, train_step(), evaluate(), state_dict() and load_state_dict()",
+            found=type(task).__name__,
+            remedy="wrap the model, its optimizer and its batches in one object",
+        )
     _check(arms, directions, steps)
     results: dict[str, ArmResult] = {}
     parameters = named(task.model)
@@ -228,19 +240,14 @@ def _any(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _checkpoint(task: Training) -> Generator[Any]:
     """Gives a function that puts the task back to where it stood; done once more on leaving."""
     # Optimizers take over the tensors of a state that they are given, so each arm gets a copy of its own.
-    state = copy.deepcopy(task.state_dict())
-    random = torch.get_rng_state()
-    devices = {tensor.device for tensor in task.model.parameters() if tensor.device.type == "cuda"}
-    on_devices = [(device, torch.cuda.get_rng_state(device)) for device in devices]
+    state, standing = copy.deepcopy(task.state_dict()), Standing(task.model)
 
     def restore() -> None:
         task.load_state_dict(copy.deepcopy(state))
-        task.model.zero_grad(set_to_none=True)
-        torch.set_rng_state(random)
-        for device, kept in on_devices:
-            torch.cuda.set_rng_state(kept, device)
+        standing.restore()
 
-    try:
-        yield restore
-    finally:
-        restore()
+    with paused(task.model):
+        try:
+            yield restore
+        finally:
+            restore()

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spectral_edge.errors import InputError
 from spectral_edge.observe import normalise
 
 Vector = dict[str, Tensor]
@@ -20,17 +22,35 @@ def named(model: nn.Module | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 
     Args:
         model: a module, or named tensors.
+
+    Raises:
+        InputError: if it is neither.
     """
-    if isinstance(model, nn.Module):
-        model = model.named_parameters()
-    items = model.items() if isinstance(model, Mapping) else model
     found: Vector = {}
     known: set[int] = set()
-    for name, tensor in items:
+    for name, tensor in _pairs(model):
         if tensor.requires_grad and id(tensor) not in known:
             known.add(id(tensor))
             found[normalise(name)] = tensor
     return found
+
+
+def _pairs(model: nn.Module | Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    if isinstance(model, nn.Module):
+        return list(model.named_parameters())
+    try:
+        pairs: list[Any] = list(model.items() if isinstance(model, Mapping) else model)
+        named_tensors = all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs)
+    except (TypeError, ValueError):
+        pairs, named_tensors = [], False
+    if not named_tensors:
+        raise InputError(
+            "model",
+            expected="a module, or named tensors",
+            found=type(model).__name__,
+            remedy="pass the torch.nn.Module, or model.named_parameters()",
+        )
+    return pairs
 
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
@@ -76,6 +96,9 @@ def random_like(a: Mapping[str, Tensor], generator: torch.Generator) -> Vector:
 def displaced(parameters: Mapping[str, Tensor], by: Mapping[str, Tensor], factor: float = 1.0) -> Generator[None]:
     """Parameters moved in place by a multiple of a vector, and put back bit for bit afterwards.
 
+    Versions of the parameters are not counted up, so a graph that was built before stays valid; one that is built
+    inside has to be used inside.
+
     Args:
         parameters: the parameters themselves.
         by: where to.
@@ -85,9 +108,9 @@ def displaced(parameters: Mapping[str, Tensor], by: Mapping[str, Tensor], factor
     try:
         with torch.no_grad():
             for name in kept:
-                parameters[name].add_(by[name].to(parameters[name]), alpha=factor)
+                parameters[name].data.add_(by[name].to(parameters[name]), alpha=factor)
         yield
     finally:
         with torch.no_grad():
             for name, value in kept.items():
-                parameters[name].copy_(value)
+                parameters[name].data.copy_(value)

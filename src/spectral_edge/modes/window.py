@@ -1,7 +1,8 @@
 """The modes of a live window as directions of parameter space, formed from the kept updates on demand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,41 @@ class Modes:
         return np.array([dot(direction, vector) for direction in self.directions])
 
 
+def directions_of(given: Modes | Sequence[Mapping[str, Tensor]]) -> list[Mapping[str, Tensor]]:
+    """The directions that a caller handed over, as modes or as a list.
+
+    Raises:
+        InputError: if it is one direction, or holds anything but vectors by parameter name.
+    """
+    if isinstance(given, Modes):
+        return list(given.directions)
+    single = isinstance(given, Mapping) or not isinstance(given, Sequence)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if single or not all(isinstance(one, Mapping) for one in given):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "directions",
+            expected="modes, or a list of vectors by parameter name",
+            found="one vector" if isinstance(given, Mapping) else type(given).__name__,
+            remedy="pass monitor.modes(), or [direction] for one of them",
+        )
+    return list(given)
+
+
+def direction_of(given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The one direction that a caller handed over.
+
+    Raises:
+        InputError: if it is no vector by parameter name, or several.
+    """
+    if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "direction",
+            expected="one vector by parameter name",
+            found=type(given).__name__,
+            remedy="pass one of monitor.modes().directions",
+        )
+    return given
+
+
 def form_modes(ring: Engine, inventory: Inventory, gram: Array, step: int, count: int | None) -> Modes:
     """The modes of the newest window, v_j = sum_i u_ij d_i / sigma_j.
 
@@ -57,12 +93,12 @@ def form_modes(ring: Engine, inventory: Inventory, gram: Array, step: int, count
     found = spectrum(gram[None])
     rank, sigma, left = int(found.rank[0]), found.sigma[0], found.left[0]
     count = rank if count is None else count
-    if not 1 <= count <= rank:
+    if not isinstance(count, Integral) or not 1 <= count <= rank:
         raise InputError(
             "count",
             expected=f"1 to {rank}, the modes above the rank floor" if rank else "a window that moves",
-            found=str(count),
-            remedy="ask for fewer modes",
+            found=repr(count),
+            remedy="ask for fewer modes" if isinstance(count, Integral) else "pass a whole number",
         )
     weights = (left[:, :count] / sigma[:count]).T[:, ::-1]
     vectors = tuple(_named(inventory, pieces) for pieces in _exact(ring).combine(weights))

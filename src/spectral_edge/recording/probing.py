@@ -98,9 +98,12 @@ class ProbeDesk:
         names = [held.info.name for held in recorder.layout.held]
         if isinstance(vector, Mapping):
             given = {normalise(name): tensor for name, tensor in vector.items()}
+            self._recognise(given, names)
             pieces = [given.get(name) for name in names]
         else:
             pieces = list(vector)
+        # Embeddings may have sparse gradients.
+        pieces = [piece.to_dense() if isinstance(piece, Tensor) and piece.is_sparse else piece for piece in pieces]
         shards = [None if piece is None else as_shard("probe", piece) for piece in pieces]
         wanted = [held.length for held in recorder.layout.held]
         found = [None if shard is None else shard.length for shard in shards]
@@ -112,6 +115,19 @@ class ProbeDesk:
                 remedy="pass a mapping from parameter names to tensors",
             )
         return recorder.layout.vectors(shards)
+
+    def _recognise(self, given: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Refuses names of no parameter: a misspelt one would read as zero."""
+        unknown = {name for name, piece in given.items() if piece is not None} - set(names)
+        if unknown:  # asked last, as it walks through the model
+            unknown -= {name for name, _ in self._source.named_tensors()}
+        if unknown:
+            raise InputError(
+                "probe",
+                expected=f"names of the model's trainable parameters, such as {names[0]}" if names else "no tensors",
+                found=", ".join(sorted(unknown)[:3]),
+                remedy="use the names of model.named_parameters(); trace.segments[-1].inventory lists the watched ones",
+            )
 
     def _known(self, name: str) -> dict[str, Any]:
         made: Callable[[Any], Any]
