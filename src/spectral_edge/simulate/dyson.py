@@ -31,7 +31,7 @@ class DysonResult:
         growth_error: relative error of the integrator's mean of |X|_F^2 at the end, over the exact one.
         growth_standard_error: of the same.
         state: singular values at which the drift is measured [W].
-        drift_predicted: (B1) there [W].
+        drift_predicted: (R1) there [W].
         drift_measured: mean rate over short exact moves of the matrix [W]; NaN for beta other than 1 and 2.
         drift_error: its standard error [W].
         drift_deviation: largest difference of the two, in standard errors.

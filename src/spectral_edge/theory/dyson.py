@@ -2,11 +2,13 @@
 
 X(t) in F^{W x P}, P >= W, moves by dX = dB - kappa X dt. Each real component of each entry is an independent standard
 Brownian motion, so a real entry (beta = 1) has variance t, a complex one (beta = 2) 2t, a quaternion (beta = 4) 4t.
-The singular values then solve (B1), and their squares solve (B2), the Wishart process of Bru 1991; for other beta the
+The singular values then solve (R1), and their squares solve (R2), the Wishart process of Bru 1991; for other beta the
 equations still make sense but no matrix of this kind is known. Each drift is a sum of named terms.
 
 The drift is minus the gradient of a strictly convex potential on the chamber sigma_1 > ... > sigma_W > 0, so one step
 of the backward Euler-Maruyama scheme is the minimiser of a convex function: order and sign survive any step length.
+
+Numbers of equations, here and in `laguerre` and `residual`, are those of docs/theory/dyson.md.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,7 @@ class Dyson:
                 "a Dyson diffusion",
                 expected="parameters >= 1, beta >= 1 and damping >= 0",
                 found=f"parameters={self.parameters}, beta={self.beta}, damping={self.damping}",
-                remedy="below beta = 1 singular values collide and (B1) does not say what happens then",
+                remedy="below beta = 1 singular values collide and the equation does not say what happens then",
             )
 
     def wall_strength(self, width: int) -> float:
@@ -91,7 +93,7 @@ def restoring(sigma: Array, law: Dyson) -> Array:
 
 
 def sigma_drift(sigma: Array, law: Dyson) -> Array:
-    """(B1): drift of the singular values, wall + repulsion + restoring, [..., W] -> [..., W].
+    """(R1): drift of the singular values, wall + repulsion + restoring, [..., W] -> [..., W].
 
     Their noise is a standard Brownian motion each, independent of the others. All in units in which a real component
     of an entry moves by variance 1 per unit of time; for variance nu^2 divide sigma by nu.
@@ -107,7 +109,7 @@ def sigma_drift(sigma: Array, law: Dyson) -> Array:
 
 
 def eigenvalue_drift(eigenvalues: Array, law: Dyson) -> Array:
-    """(B2): drift of lambda_j = sigma_j^2, [..., W] -> [..., W].
+    """(R2): drift of lambda_j = sigma_j^2, [..., W] -> [..., W].
 
     It is beta [P + sum_k (lambda_j + lambda_k) / (lambda_j - lambda_k)] - 2 kappa lambda_j; the noise is
     2 sqrt(lambda_j) dB_j. Bru 1991 has beta = 1 and kappa = 0.
@@ -202,7 +204,7 @@ def implicit_step(sigma: Array, increment: Array, step: float, law: Dyson) -> Ar
 
 
 def integrate(start: Array, increments: Array, step: float, law: Dyson) -> Array:
-    """Paths of (B1) along given Brownian paths, so that a refinement can be driven by the same noise.
+    """Paths of (R1) along given Brownian paths, so that a refinement can be driven by the same noise.
 
     Strong order 1 where singular values stay apart, less for beta near 1, where close encounters dominate; weak order
     1 up to a logarithm (`step_bias`).

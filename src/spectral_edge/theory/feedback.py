@@ -8,6 +8,8 @@ library's. With E W constant the loop has two stable states above a saddle-node,
 The minimal loop never re-forms a lost gap, since q = 0 stays stable at any drive. A floor b, the persistence that a
 drive has without any help from the gap, dq/dt = r (b + (1 - b) alpha - q), adds the second fold that a closed
 hysteresis loop needs; b = 0 is the minimal loop and b >= 1/9 leaves one state at any drive.
+
+Numbers of equations are those of docs/theory/feedback.md.
 """
 
 from dataclasses import dataclass
@@ -53,38 +55,38 @@ class Loop:
 
 
 def gap(persistence: Array, drive: Array, loop: Loop) -> Array:
-    """(L1): gap E W q in units of the noise, broadcast over both arguments."""
+    """(B1): gap E W q in units of the noise, broadcast over both arguments."""
     return drive * loop.window * persistence
 
 
 def stability_coefficient(gap_size: Array, loop: Loop) -> Array:
-    """(L2): alpha = gap^2 / (gap^2 + 2 C), between 0 and 1."""
+    """(B2): alpha = gap^2 / (gap^2 + 2 C), between 0 and 1."""
     square = gap_size**2
     return square / (square + 2 * loop.noise)
 
 
 def protection(persistence: Array, drive: Array, loop: Loop) -> Array:
-    """Term r (1 - b) alpha of (L3): persistence gained because the gap keeps its direction, per observation."""
+    """Term r (1 - b) alpha of (B3): persistence gained because the gap keeps its direction, per observation."""
     return loop.rate * (1 - loop.floor) * stability_coefficient(gap(persistence, drive, loop), loop)
 
 
 def unaided(loop: Loop) -> float:
-    """Term r b of (L3): persistence gained without a gap, per observation."""
+    """Term r b of (B3): persistence gained without a gap, per observation."""
     return loop.rate * loop.floor
 
 
 def forgetting(persistence: Array, loop: Loop) -> Array:
-    """Term -r q of (L3): persistence lost, per observation."""
+    """Term -r q of (B3): persistence lost, per observation."""
     return -loop.rate * persistence
 
 
 def closed_rate(persistence: Array, drive: Array, loop: Loop) -> Array:
-    """(L3): dq/dt = r (b + (1 - b) alpha - q) of the closed loop, the sum of its three terms."""
+    """(B3): dq/dt = r (b + (1 - b) alpha - q) of the closed loop, the sum of its three terms."""
     return protection(persistence, drive, loop) + unaided(loop) + forgetting(persistence, loop)
 
 
 def open_rate(persistence: Array, drive: Array, loop: Loop) -> Array:
-    """(L6): dq/dt of the open twin, in which the drive alone sets what persistence tends to.
+    """(B8): dq/dt of the open twin, in which the drive alone sets what persistence tends to.
 
     The target is that of the closed loop at full persistence: q plays no part in it, so each drive has one state.
     """
@@ -97,7 +99,7 @@ def open_state(drive: Array, loop: Loop) -> Array:
 
 
 def fixed_points(drive: Array, loop: Loop) -> Array:
-    """(L4): fixed points of the closed loop, [...] -> [..., 3], ascending; NaN where there are fewer.
+    """(B4): fixed points of the closed loop, [...] -> [..., 3], ascending; NaN where there are fewer.
 
     For b = 0 they are 0 and the roots of E^2 W^2 (q^2 - q) + 2 C = 0, q = (1 -+ sqrt(1 - 8 C / (E W)^2)) / 2. For b > 0
     they are the real roots of (q - b)(q^2 + m) = (1 - b) q^2, m = 2 C / (E W)^2. The middle one is unstable.
@@ -130,7 +132,7 @@ def fixed_points(drive: Array, loop: Loop) -> Array:
 
 
 def growth_rate(state: Array, drive: Array, loop: Loop) -> Array:
-    """(L5): derivative of `closed_rate` by q, per observation; a fixed point is stable where it is negative.
+    """(B7): derivative of `closed_rate` by q, per observation; a fixed point is stable where it is negative.
 
     At a fixed point of the minimal loop other than zero it is r (1 - 2 q); at zero it is -r.
     """

@@ -42,7 +42,7 @@ def laguerre_sample(
 
 
 def stationary_sample(width: int, law: Dyson, *, draws: int, generator: np.random.Generator) -> Array:
-    """Singular values of the damped process in its stationary state (B4), largest first [draws, W].
+    """Singular values of the damped process in its stationary state (R4), largest first [draws, W].
 
     Each real component has the variance 1 / (2 kappa) of an Ornstein-Uhlenbeck process.
 
@@ -107,7 +107,7 @@ def transition_sample(sigma: Array, time: float, law: Dyson, *, draws: int, gene
 
 
 def expected_symmetric(sigma: Array, time: float, law: Dyson) -> Array:
-    """(B3): exact means of the elementary symmetric polynomials of sigma^2 after a time, [..., W] -> [..., W + 1].
+    """(R3): exact means of the elementary symmetric polynomials of sigma^2 after a time, [..., W] -> [..., W + 1].
 
     d E e_k / dt = beta (P - k + 1)(W - k + 1) E e_{k-1} - 2 kappa k E e_k: second derivatives and the repulsion close
     on the polynomial of one degree less. e_1 is the mean of |X|_F^2, e_W that of det X X^T. Any beta (this library).

@@ -60,7 +60,7 @@ def past_neighbours(before: Array, after: Array) -> NDArray[np.bool_]:
 
 
 def matched_diffusion(width: int, parameters: int, *, clock: float = 1.0) -> tuple[Dyson, float]:
-    """(B5): the damped diffusion that a rolling window of noise is closest to, one unit of time an observation.
+    """(R5): the damped diffusion that a rolling window of noise is closest to, one unit of time an observation.
 
     An exchanged row moves one row in W by variance 2 nu^2 an entry, 2 nu^2 / W on average over all entries, and the
     entries' variance nu^2 stays. So kappa = clock / W with clock 1; other clocks serve to show that none fits.
