@@ -7,8 +7,10 @@ Everything that decides the result was fixed on three pilot seeds (100 to 102), 
 tasks, the steps at which they are stopped, the number of steps under intervention, the outcome (logarithm of the test
 loss after the last of them), the convention of k* and the contrasts.
 
-Added after the trial had been run once, when its verdicts were known, and deciding none of them: the arms that close a
-gap, the mean update at the energy of v_k*, outcomes at earlier steps, and what is recorded of the directions.
+Added after the trial had been run once, when its verdicts were known: the arms that close a gap, the mean update at the
+energy of v_k*, outcomes at earlier steps, what is recorded of the directions, and modes that are tilted until their
+removal has the energy and the displacement of v_k*'s. Two verdicts on H1 are recorded: the preregistered one, which is
+matched in energy alone, and that of the tilted modes.
 """
 
 import math
@@ -131,6 +133,7 @@ def arms_around(k: int, ratios: list[float]) -> list[Arm]:
     arms += [Arm(name=f"matched_v{j}", along=f"v{j}", budget=at) for j in range(1, POSITIONS + 1)]
     return [
         *arms,
+        *(Arm(name=f"tilt_v{j}", kind="tilt", along=f"v{j}", budget=at) for j in range(1, POSITIONS + 1) if j != k),
         Arm(name="random", along="random"),
         Arm(name="random_matched", kind="tilt", along="random", budget=at),
         Arm(name="row_space_matched", kind="tilt", along="row space", budget=at),
@@ -161,6 +164,8 @@ def one_seed(block: Block, seed: int, *, start: int, steps: int, every: int) -> 
     assert reading is not None
     assert stale is not None
     found = monitor.modes()
+    assert reading.ratios is not None
+    assert reading.progress_share is not None
     ratios = [float(value) for value in reading.ratios[:POSITIONS]]
     k_found = reading.k_star_restricted
     k = min(int(k_found or 1), POSITIONS)
@@ -217,43 +222,90 @@ CONTRASTS: dict[str, tuple[str, str]] = {
     "norm restored against nothing": ("norm_restored", "none"),
 }
 ADDED: dict[str, tuple[str, str]] = {
-    "edge against the mean update, same energy": ("edge", "mean_matched"),
+    "edge against the mean update, same energy": ("matched_edge", "mean_matched"),
     "closing the gap against nothing": ("close_edge", "none"),
     "closing the gap against closing the worst other": ("close_edge", "close_other"),
 }
 """Contrasts that were added when the first ones were known."""
 
 
-def judge(seeds: list[Seed]) -> tuple[dict[str, Paired], Maximality]:
-    """The contrasts, preregistered ones first, and the verdict on H1."""
-    values = {name: harm(seeds, name) for name in ("edge", *seeds[0].arms)}
+@dataclass(frozen=True)
+class Judged:
+    """What the trial says.
+
+    Attributes:
+        contrasts: preregistered ones first.
+        energy: the verdict on H1 among modes that are matched in removed energy, as preregistered.
+        displacement: the same among modes that are tilted, so that they are matched in displacement too.
+        apart: largest relative difference of displacements among the former; they are matched in energy alone.
+    """
+
+    contrasts: dict[str, Paired]
+    energy: Maximality
+    displacement: Maximality
+    apart: float
+
+
+def tilted(seed: Seed, j: int) -> str:
+    """The arm that removes v_j at the energy and displacement of v_k*; at k* itself that is plain removal."""
+    return f"v{j}" if j == seed.k_star else f"tilt_v{j}"
+
+
+def tilted_harm(seed: Seed, j: int) -> float:
+    """Logarithm of that arm's test loss over that without intervention."""
+    return float(np.log(seed.arms[tilted(seed, j)].outcome / seed.arms["none"].outcome))
+
+
+def judge(seeds: list[Seed]) -> Judged:
+    """The contrasts and both verdicts on H1."""
+    values = {name: harm(seeds, name) for name in ("edge", *shared_arms(seeds))}
     shrunk = np.stack([harm(seeds, f"shrink_v{j}") for j in range(1, POSITIONS + 1)], axis=1)
     edge = np.array([seed.k_star for seed in seeds])
     values["shrink_edge"] = shrunk[np.arange(len(seeds)), edge - 1]
     matched = np.stack([values[f"matched_v{j}"] for j in range(1, POSITIONS + 1)], axis=1)
     closed = np.stack([values[f"close_v{j}"] for j in range(1, POSITIONS + 1)], axis=1)
     at_edge = np.arange(1, POSITIONS + 1) == edge[:, None]
+    values["matched_edge"] = matched[at_edge]
     values["close_edge"], values["close_other"] = closed[at_edge], np.where(at_edge, -np.inf, closed).max(axis=1)
     contrasts = {name: paired(values[a] - values[b]) for name, (a, b) in (CONTRASTS | ADDED).items()}
-    return contrasts, maximality(matched, edge)
+    names = [[tilted(seed, j) for j in range(1, POSITIONS + 1)] for seed in seeds]
+    tilt = np.array([[tilted_harm(seed, j) for j in range(1, POSITIONS + 1)] for seed in seeds])
+    tilt_moved = np.array(
+        [[seed.arms[arm].displacement for arm in row] for seed, row in zip(seeds, names, strict=True)]
+    )
+    moved = np.array([[seed.arms[f"matched_v{j}"].displacement for j in range(1, POSITIONS + 1)] for seed in seeds])
+    return Judged(
+        contrasts,
+        maximality(matched, edge),
+        maximality(tilt, edge, displacements=tilt_moved),
+        maximality(matched, edge, displacements=moved).apart,
+    )
+
+
+def shared_arms(seeds: list[Seed]) -> list[str]:
+    """Arms that every seed has: which modes are tilted depends on where its k* is."""
+    return [name for name in seeds[0].arms if not name.startswith("tilt_")]
 
 
 def read(seeds: list[Seed]) -> str:
     """The verdict, and whether the direction of drift alone would have given it.
 
-    H1 tells the gap from drift only where removing v_k* does more harm than removing the mean update, for the same
-    energy: the mean of the window's updates needs no spectrum.
+    H1 tells the gap from drift only where removing v_k* does more harm than removing the mean update, each with its own
+    energy and both with the same: the mean of the window's updates needs no spectrum.
     """
-    contrasts, verdict = judge(seeds)
-    told_apart = contrasts["edge against the mean update, same energy"].sign > 0
-    return verdict.verdict if verdict.verdict != "supported" or told_apart else "supported, as drift is"
+    judged = judge(seeds)
+    verdict = judged.energy.verdict
+    told_apart = all(
+        judged.contrasts[f"edge against the mean update{energy}"].sign > 0 for energy in ("", ", same energy")
+    )
+    return verdict if verdict != "supported" or told_apart else "supported, not told from drift"
 
 
 def numbers(seeds: list[Seed]) -> dict[str, object]:
     """Everything that the picture and the page show, as plain values."""
-    contrasts, verdict = judge(seeds)
+    judged = judge(seeds)
     arms = {}
-    for name in seeds[0].arms:
+    for name in shared_arms(seeds):
         done = [seed.arms[name] for seed in seeds]
         arms[name] = {
             "log_loss_ratio": paired(harm(seeds, name)),
@@ -276,12 +328,24 @@ def numbers(seeds: list[Seed]) -> dict[str, object]:
         "test_loss_after": [seed.arms["none"].outcome for seed in seeds],
         "sham_identical": all(seed.arms["sham"].outcome == seed.arms["none"].outcome for seed in seeds),
         "arms": arms,
-        "contrasts": contrasts,
-        "verdict": verdict.verdict,
+        "tilted": {
+            f"v{j}": {
+                "log_loss_ratio": paired([tilted_harm(seed, j) for seed in seeds]),
+                "displacement": float(np.mean([seed.arms[tilted(seed, j)].displacement for seed in seeds])),
+            }
+            for j in range(1, POSITIONS + 1)
+        },
+        "contrasts": judged.contrasts,
         "read": read(seeds),
-        "lead": verdict.lead,
-        "rivals": [{"position": j, "difference": value} for j, value in verdict.rivals.items()],
+        "h1": {name: verdict(one) for name, one in (("energy", judged.energy), ("displacement", judged.displacement))},
+        "apart_in_displacement": judged.apart,
     }
+
+
+def verdict(found: Maximality) -> dict[str, object]:
+    """A verdict on H1 as plain values."""
+    rivals = [{"position": j, "difference": value} for j, value in found.rivals.items()]
+    return {"verdict": found.verdict, "lead": found.lead, "apart": found.apart, "rivals": rivals}
 
 
 def told(value: Paired) -> str:
@@ -293,7 +357,8 @@ def told(value: Paired) -> str:
 
 def sentences(title: str, seeds: list[Seed]) -> list[str]:
     """Findings of one block."""
-    contrasts, verdict = judge(seeds)
+    judged = judge(seeds)
+    contrasts = judged.contrasts
     edges = [seed.k_star for seed in seeds]
     positions = ", ".join(f"k* = {k} in {edges.count(k)}" for k in sorted(set(edges)))
     return [
@@ -305,7 +370,10 @@ def sentences(title: str, seeds: list[Seed]) -> list[str]:
         f"{title}: against removing the mean update, {told(contrasts['edge against the mean update'])}; at the energy "
         f"of v_k*, {told(contrasts['edge against the mean update, same energy'])}.",
         f"{title}: closing the gap at k* and no more, {told(contrasts['closing the gap against nothing'])}.",
-        f"{title}: H1 {read(seeds)}: v_k* against the worst other mode at matched energy, {told(verdict.lead)}.",
+        f"{title}: H1 {read(seeds)}: v_k* against the worst other mode at matched energy, {told(judged.energy.lead)}"
+        f" (displacements differ by up to {judged.apart:.0%}).",
+        f"{title}: H1 {judged.displacement.verdict} at matched energy and displacement, "
+        f"{told(judged.displacement.lead)}.",
     ]
 
 
@@ -326,6 +394,9 @@ LABELS: dict[str, tuple[str, str]] = {
     "matched_v1": (MATCHED, "$v_1$, energy of $v_{k*}$"),
     "matched_v2": (MATCHED, "$v_2$, energy of $v_{k*}$"),
     "matched_v3": (MATCHED, "$v_3$, energy of $v_{k*}$"),
+    "tilted_v1": (MATCHED, "$v_1$, also its displacement"),
+    "tilted_v2": (MATCHED, "$v_2$, also its displacement"),
+    "tilted_v3": (MATCHED, "$v_3$, also its displacement"),
     "mean_matched": (MATCHED, "mean update, energy of $v_{k*}$"),
     "shrink_v1": (MATCHED, "shrink all, energy of $v_1$"),
     "shrink_v2": (MATCHED, "shrink all, energy of $v_2$"),
@@ -344,15 +415,16 @@ def picture(found: Mapping[str, list[Seed]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(13, 7.8), dpi=100, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(13, 8.4), dpi=100, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(LABELS))[::-1]
     for ax, (name, seeds) in zip(axes, found.items(), strict=True):
         for place, (arm, (colour, _)) in zip(places, LABELS.items(), strict=True):
-            values = harm(seeds, arm)
+            tilt = int(arm[-1]) if arm.startswith("tilted") else 0
+            values = np.array([tilted_harm(seed, tilt) for seed in seeds]) if tilt else harm(seeds, arm)
             mean = paired(values)
             ax.plot(np.exp(values), np.full(len(values), place), "o", color=colour, alpha=0.35, markersize=4.5)
             if mean.n > 1:
@@ -361,7 +433,7 @@ def picture(found: Mapping[str, list[Seed]], path: Path) -> None:
         ax.axvline(1.0, color="#222222", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.set_xscale("log")
         ax.set_xticks([1, 1.5, 2, 3, 4, 5])
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(labelsize=12)
         ax.set_xlabel("test loss as a multiple of that without intervention", fontsize=13)
@@ -370,10 +442,9 @@ def picture(found: Mapping[str, list[Seed]], path: Path) -> None:
         ax.set_axisbelow(True)
         edges = [seed.k_star for seed in seeds]
         which = ", ".join(f"k* = {k} in {edges.count(k)}" for k in sorted(set(edges)))
+        title = BLOCKS[name].title
         ax.set_title(
-            f"{BLOCKS[name].title[0].upper()}{BLOCKS[name].title[1:]} ({which}): H1 {read(seeds)}",
-            loc="left",
-            fontsize=13,
+            f"{title[0].upper()}{title[1:]}, {which}:\nH1 {read(seeds)}", loc="left", fontsize=13, fontweight="bold"
         )
         ax.set_yticks(places, [label for _, label in LABELS.values()], fontsize=12)
     key = [Line2D([], [], color=colour, marker="D", linewidth=2.6, label=label) for colour, label in COLOURS.items()]

@@ -207,7 +207,8 @@ def integrate(start: Array, increments: Array, step: float, law: Dyson) -> Array
     """Paths of (R1) along given Brownian paths, so that a refinement can be driven by the same noise.
 
     Strong order 1 where singular values stay apart, less for beta near 1, where close encounters dominate; weak order
-    1 up to a logarithm (`step_bias`).
+    1 up to a logarithm (`step_bias`). Spacings need steps below about a fiftieth of their mean square at beta = 1, and
+    half of that at beta = 2; longer ones read as more repulsion.
 
     Args:
         start: singular values at time zero [N, W]; zeros are allowed.
