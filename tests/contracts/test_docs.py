@@ -156,7 +156,8 @@ def test_equations_are_numbered_once_and_figures_have_scripts(page):
     assert len(tags) == len(set(tags))
     assert text.count("$$") // 2 == len(tags), "an equation without number"
     for figure in re.findall(r"!\[[^\]]+\]\(\.\./images/theory/(\w+)\.png\)", text):
-        assert any(f"{figure}.png" in script.read_text(encoding="utf-8") for script in FIGURES), f"nothing makes {figure}"
+        made = any(f"{figure}.png" in script.read_text(encoding="utf-8") for script in FIGURES)
+        assert made, f"nothing makes {figure}.png"
 
 
 def options(heading):
