@@ -249,4 +249,4 @@ def test_simulation_and_its_picture():
     figure = draw(result)
     assert [len(ax.get_title(loc="left")) > 10 for ax in figure.axes] == [True] * 4
     with pytest.raises(InputError, match="parameters of the sweep"):
-        Bbp(parameters=10, width=10)
+        Bbp(parameters=10, window=10)

@@ -376,7 +376,7 @@ def test_the_simulation_finds_what_it_says():
     assert found.drift_deviation < 4
     assert found.estimate.low < 1 < found.estimate.high
     assert found.window_past == 0 < found.diffusion_past
-    assert np.abs(found.window_memory[: 1 + found.settings.width] - np.linspace(1, 0, 9)).max() < 0.15
+    assert np.abs(found.window_memory[: 1 + found.settings.window] - np.linspace(1, 0, 9)).max() < 0.15
     assert found.density.sum() * (found.spacing[1] - found.spacing[0]) == pytest.approx(1, abs=0.01)
     assert (np.diff(found.path[1:], axis=-1) < 0).all()
     assert f"{found.estimate.beta:.2f}" in found.sentences[3]
@@ -390,7 +390,7 @@ def test_a_simulation_without_a_matrix_says_so():
     assert len(draw(found).axes) == 4
 
 
-@pytest.mark.parametrize("wrong", [{"width": 2}, {"parameters": 8}, {"duration": 0.0}, {"beta": 0.5}])
+@pytest.mark.parametrize("wrong", [{"window": 2}, {"parameters": 8}, {"duration": 0.0}, {"beta": 0.5}])
 def test_a_simulation_that_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         Simulated(**wrong)

@@ -34,7 +34,7 @@ class Bbp:
 
     Attributes:
         parameters: number P of parameters.
-        width: rows W in a window.
+        window: rows W in a window.
         noise: standard deviation nu of each parameter's noise in a row.
         exponent: a of the noise covariance's eigenvalues k^-a; 0 is isotropic noise.
         overlap: squared cosine from which a direction counts as recovered.
@@ -46,7 +46,7 @@ class Bbp:
     """
 
     parameters: int = 1_000_000
-    width: int = 10
+    window: int = 10
     noise: float = 1.0
     exponent: float = 0.0
     overlap: float = 0.5
@@ -58,7 +58,7 @@ class Bbp:
 
     def __post_init__(self) -> None:
         bounds = (
-            ("parameters", 3 <= self.width < self.parameters, "more than the rows, of which there are at least 3"),
+            ("parameters", 3 <= self.window < self.parameters, "more than the rows, of which there are at least 3"),
             ("noise", 0 < self.noise < math.inf, "a positive number"),
             ("exponent", 0 <= self.exponent < math.inf, "a number >= 0"),
             ("overlap", 0 < self.overlap < 1, "a number between 0 and 1"),
@@ -151,26 +151,26 @@ def _run(settings: Bbp) -> BbpResult:
     energy = settings.noise**2 * settings.parameters
     noise = Stream(parameters=settings.parameters, noise_energy=energy, exponent=settings.exponent)
     dimension = noise.effective_dimension
-    detection = float(detection_threshold(width=settings.width, dimension=dimension, noise_energy=energy))
+    detection = float(detection_threshold(width=settings.window, dimension=dimension, noise_energy=energy))
     direction = float(
-        direction_threshold(overlap=settings.overlap, width=settings.width, dimension=dimension, noise_energy=energy)
+        direction_threshold(overlap=settings.overlap, width=settings.window, dimension=dimension, noise_energy=energy)
     )
     signal = np.geomspace(settings.low * detection, settings.high * direction, settings.points)
     seen = [_windows(settings, energy, float(strength), rng) for strength in signal]
     mean = {name: np.array([float(window[name].mean()) for window in seen]) for name in seen[0]}
     error = {name: np.array([2 * _error(window[name]) for window in seen]) for name in ("left", "right")}
-    left = left_overlap(signal, width=settings.width, dimension=dimension, noise_energy=energy)
-    right = right_overlap(signal, width=settings.width, dimension=dimension, noise_energy=energy)
+    left = left_overlap(signal, width=settings.window, dimension=dimension, noise_energy=energy)
+    right = right_overlap(signal, width=settings.window, dimension=dimension, noise_energy=energy)
     curve = np.geomspace(signal[0], signal[-1], 400)
-    limit = float(detection_ratio_limit(parameters=settings.parameters, width=settings.width))
+    limit = float(detection_ratio_limit(parameters=settings.parameters, width=settings.window))
     dimensions, strengths = np.geomspace(1e1, 1e9, 81), np.geomspace(3e-3, 10.0, 91)
     diagram = phase_diagram(
-        strengths[:, None], width=settings.width, dimension=dimensions, noise_energy=1.0, overlap=settings.overlap
+        strengths[:, None], width=settings.window, dimension=dimensions, noise_energy=1.0, overlap=settings.overlap
     )
     return BbpResult(
         settings=settings,
         noise_energy=energy,
-        chance=1 / settings.width,
+        chance=1 / settings.window,
         effective_dimension=dimension,
         detection=detection,
         direction=direction,
@@ -178,7 +178,7 @@ def _run(settings: Bbp) -> BbpResult:
         signal=signal,
         signal_over_noise=signal / np.sqrt(energy),
         sigma=mean["sigma"] / np.sqrt(energy),
-        sigma_theory=sample_sigma(signal, width=settings.width, dimension=dimension, noise_energy=energy)
+        sigma_theory=sample_sigma(signal, width=settings.window, dimension=dimension, noise_energy=energy)
         / np.sqrt(energy),
         gap_ratio=mean["gap_ratio"],
         left=mean["left"],
@@ -188,17 +188,17 @@ def _run(settings: Bbp) -> BbpResult:
         right_error=error["right"],
         right_theory=right,
         curve=curve,
-        curve_left=left_overlap(curve, width=settings.width, dimension=dimension, noise_energy=energy),
-        curve_right=right_overlap(curve, width=settings.width, dimension=dimension, noise_energy=energy),
+        curve_left=left_overlap(curve, width=settings.window, dimension=dimension, noise_energy=energy),
+        curve_right=right_overlap(curve, width=settings.window, dimension=dimension, noise_energy=energy),
         d_crit_pub=mean["d_crit_pub"],
         ratio_pub=mean["ratio_pub"],
         ratio_limit=limit,
         dimensions=dimensions,
         strengths=strengths,
         phase=diagram.phase,
-        detection_line=detection_threshold(width=settings.width, dimension=dimensions, noise_energy=1.0),
+        detection_line=detection_threshold(width=settings.window, dimension=dimensions, noise_energy=1.0),
         direction_line=direction_threshold(
-            overlap=settings.overlap, width=settings.width, dimension=dimensions, noise_energy=1.0
+            overlap=settings.overlap, width=settings.window, dimension=dimensions, noise_energy=1.0
         ),
         sentences=_sentences(settings, detection, signal / detection, direction / detection, mean, left, right, limit),
     )
@@ -210,9 +210,9 @@ def _windows(settings: Bbp, energy: float, strength: float, rng: np.random.Gener
         parameters=settings.parameters,
         noise_energy=energy,
         exponent=settings.exponent,
-        signals=(Modes(sigma=(strength,), window=settings.width),),
+        signals=(Modes(sigma=(strength,), window=settings.window),),
     )
-    drawn = stream.grams(settings.width, settings.draws, rng)
+    drawn = stream.grams(settings.window, settings.draws, rng)
     eigenvalues, left = np.linalg.eigh(drawn.gram)
     sigma = np.sqrt(np.maximum(eigenvalues[:, ::-1], 0.0))
     course = drawn.coordinates[:, :, 0] / strength

@@ -75,7 +75,7 @@ class Dyson:
     """Dyson's diffusion of singular values.
 
     Attributes:
-        width: number W of rows, so of singular values.
+        window: number W of rows, so of singular values.
         parameters: number P of columns, more than W.
         beta: 1 for real entries, 2 for complex; any value from 1 moves the paths.
         duration: time that passes from the zero matrix.
@@ -86,7 +86,7 @@ class Dyson:
         seed: of the random numbers.
     """
 
-    width: int = 8
+    window: int = 8
     parameters: int = 40
     beta: float = 1.0
     duration: float = 1.0
@@ -98,11 +98,11 @@ class Dyson:
 
     def __post_init__(self) -> None:
         counts = {
-            "width": (self.width, 3),
+            "window": (self.window, 3),
             "steps": (self.steps, 2),
             "paths": (self.paths, 20),
             "draws": (self.draws, 100),
-            "observations": (self.observations, 20 * self.width),
+            "observations": (self.observations, 20 * self.window),
         }
         for name, (value, least) in counts.items():
             if value < least:
@@ -111,14 +111,14 @@ class Dyson:
             raise InputError(
                 "duration", expected="a positive time", found=f"{self.duration}", remedy="give a longer duration"
             )
-        if self.parameters <= self.width:
+        if self.parameters <= self.window:
             raise InputError(
                 "parameters",
-                expected=f"more than the {self.width} rows",
+                expected=f"more than the {self.window} rows",
                 found=f"{self.parameters}",
                 remedy="raise parameters",
             )
-        self.law.wall_strength(self.width)
+        self.law.wall_strength(self.window)
 
     @property
     def law(self) -> Diffusion:
@@ -129,11 +129,11 @@ class Dyson:
         """Simulates paths, drift, spacings and a rolling window."""
         rng = np.random.default_rng(self.seed)
         step = self.duration / self.steps
-        noise = np.sqrt(step) * rng.standard_normal((self.steps, self.paths, self.width))
-        paths = integrate(np.zeros((self.paths, self.width)), noise, step, self.law)
+        noise = np.sqrt(step) * rng.standard_normal((self.steps, self.paths, self.window))
+        paths = integrate(np.zeros((self.paths, self.window)), noise, step, self.law)
         end = paths[-1]
         energy = (end**2).sum(axis=-1)
-        exact = float(expected_symmetric(np.zeros(self.width), self.duration, self.law)[1])
+        exact = float(expected_symmetric(np.zeros(self.window), self.duration, self.law)[1])
         state: Array = end.mean(axis=0)
         predicted = sigma_drift(state, self.law)
         measured, error = self._drift(state, rng)
@@ -158,7 +158,7 @@ class Dyson:
             density=count / (spacing.size * _WIDEST / _BINS),
             surmise=spacing_density(middle, self.beta),
             estimate=estimate_beta(end),
-            lag=np.arange(2 * self.width + 1, dtype=np.float64),
+            lag=np.arange(2 * self.window + 1, dtype=np.float64),
             window_memory=memories[0],
             diffusion_memory=memories[1],
             window_past=past[0],
@@ -170,7 +170,7 @@ class Dyson:
     def _drift(self, state: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Mean rate of short exact moves of the matrix, with standard errors."""
         if self.beta not in (1, 2):
-            return np.full(self.width, np.nan), np.full(self.width, np.nan)
+            return np.full(self.window, np.nan), np.full(self.window, np.nan)
         # Short against the time in which the closest pair drifts by its own distance.
         time = 0.01 * float(np.min(np.append(state[:-1] - state[1:], state[-1:]))) ** 2
         moves: Array = np.concatenate(
@@ -183,7 +183,7 @@ class Dyson:
 
     def _window(self, rng: np.random.Generator) -> tuple[tuple[Array, Array], tuple[float, float]]:
         """Memory of the energy, and how often levels pass a neighbour's old place: window, then diffusion."""
-        width, count = self.width, self.observations
+        width, count = self.window, self.observations
         rows = rng.standard_normal((count + width, self.parameters))
         place = np.arange(count + 1)[:, None] + np.arange(width)
         blocks = np.array_split(place, 1 + count // _BATCH)
@@ -205,7 +205,7 @@ class Dyson:
 
 
 def _sentences(found: DysonResult) -> tuple[str, ...]:
-    settings, estimate, width = found.settings, found.estimate, found.settings.width
+    settings, estimate, width = found.settings, found.estimate, found.settings.window
     ordered = bool((np.diff(found.path[1:], axis=-1) < 0).all())
     drift = (
         f"The drift of the matrix is the predicted one within {found.drift_deviation:.1f} standard errors at each of"

@@ -81,7 +81,7 @@ def phase_panel(ax: Axes, result: BbpResult) -> None:
     settings = result.settings
     for place, colour in zip(result.thresholds_over_noise, (LEFT, RIGHT), strict=True):
         ax.plot(result.effective_dimension, place, "o", color=colour)
-    title = f"Parameters help detection, not direction (W = {settings.width})"
+    title = f"Parameters help detection, not direction (W = {settings.window})"
     _titled(ax, title, "effective dimension of the noise (P if isotropic)", "d over noise norm of a row")
 
 
