@@ -96,7 +96,7 @@ def moment_change_eigenvalues(rows_gained: Array, rows_dropped: Array) -> Array:
     """
     rows = np.concatenate([rows_gained, rows_dropped])
     sign = np.r_[np.ones(len(rows_gained)), -np.ones(len(rows_dropped))]
-    upper = np.linalg.qr(rows.T, mode="r")
+    upper: Array = np.asarray(np.linalg.qr(rows.T, mode="r"))  # to numpy's stubs every mode gives Q too
     found = np.linalg.eigvalsh((upper * sign) @ upper.T)
     missing = np.zeros(len(rows) - len(found))  # more rows than parameters
     return np.sort(np.concatenate([found, missing]))[::-1].astype(np.float64)
