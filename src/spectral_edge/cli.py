@@ -39,9 +39,9 @@ app = App(
     result_action="return_value",
 )
 
-Size = Annotated[str, Parameter(help=f"Preset: {', '.join(experiments.SIZES)}.")]
+Size = Annotated[str, Parameter(help=f"Preset: {experiments.sizes_help(experiments.FAMILIES)}.")]
 Operation = Annotated[str, Parameter(help=f"Arithmetic operation: {', '.join(experiments.OPERATIONS)}.")]
-Settings = Annotated[list[str] | None, Parameter(name="--set", help=experiments.settings_help())]
+Settings = Annotated[list[str] | None, Parameter(name="--set", help=experiments.settings_help(experiments.FAMILIES))]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    size: Size = "fast",
+    size: Size = "cpu",
     operation: Operation = "add",
     seed: int = 42,
     steps: int | None = None,
@@ -122,7 +122,7 @@ def demo(
 def run(
     family: str,
     *,
-    size: Size = "fast",
+    size: Size = "cpu",
     seed: int = 42,
     control: bool = False,
     set_: Settings = None,
@@ -134,7 +134,7 @@ def run(
     """Train one run of a family, watched and recorded; a run that was interrupted goes on where it was.
 
     Args:
-        family: Family of experiments: arithmetic.
+        family: Family of experiments.
         size: Preset.
         seed: Seed of split, weights and batches.
         control: Train the control, without weight decay.

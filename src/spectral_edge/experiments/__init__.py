@@ -2,7 +2,7 @@
 
     from spectral_edge.experiments import configure, run
 
-    config = configure("arithmetic", size="fast", operation="add", seed=42)
+    config = configure("arithmetic", size="cpu", operation="add", seed=42)
     result = run(config, "runs/add")
     control = run(config.control(), "runs/add-control")
     result.grok["sustained_95"]        # a step, or None where it never grokked
@@ -12,16 +12,15 @@ A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
 
 from typing import Any
 
-from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
+from spectral_edge.experiments.families.arithmetic import OPERATIONS, ArithmeticConfig
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
-from spectral_edge.experiments.typed import option_named, parse_settings, settings_help
+from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
 
 __all__ = [
     "FAMILIES",
     "OPERATIONS",
-    "SIZES",
     "Progress",
     "RunConfig",
     "RunResult",
@@ -35,13 +34,14 @@ __all__ = [
     "parse_settings",
     "run",
     "settings_help",
+    "sizes_help",
 ]
 
 FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
 """Every family by name."""
 
 
-def configure(family: str, *, size: str = "fast", **options: Any) -> RunConfig:
+def configure(family: str, *, size: str = "cpu", **options: Any) -> RunConfig:
     """The configuration of a run.
 
     Args:

@@ -1,13 +1,13 @@
 """Family 1: one modular-arithmetic operation, the setting in which grokking was first described.
 
 Source: arXiv 2603.28964 and 2602.16746, with the data order, the initialisation and the training loop that their
-results rest on. `fast` and `middle` are scaled down for a CPU; `reference` is the published size and `slow` the
+results rest on. `cpu` and `middle` are scaled down for a CPU; `reference` is the published size and `slow` the
 published slow regime.
 """
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from spectral_edge.errors import InputError
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, require_int, require_number
+from spectral_edge.experiments.perturbation import Batch, flat
 from spectral_edge.experiments.task import SampledTask
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
@@ -28,8 +29,6 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "x3_xy": lambda a, b: a * a * a + a * b,
 }
 """Label of a pair before it is reduced modulo p."""
-
-SIZES: tuple[str, ...] = ("fast", "middle", "reference", "slow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class ArithmeticConfig(TaskConfig):
     """Settings of one modular-arithmetic task.
 
     Attributes:
-        operation: one of `OPERATIONS`.
         p: prime modulus.
         train_fraction: share of all ordered pairs that is trained on.
         d_model: width.
@@ -63,11 +61,16 @@ class ArithmeticConfig(TaskConfig):
         learning_rate: constant, in parameter units a step.
         beta2: second AdamW coefficient; the first is 0.9.
         max_grad_norm: norm to which gradients are clipped.
+        operation: one of `OPERATIONS`.
+        random_labels: whether the results are shuffled over all pairs, so that nothing can be learned but by heart.
+        temperature: what the logits are divided by in the loss.
+        norm_cap: share of the initial norm of all parameters that theirs is kept within after every step; 0 for none.
+            With it runs make the transition without weight decay.
     """
 
     family: ClassVar[str] = "arithmetic"
+    sizes: ClassVar[tuple[str, ...]] = ("cpu", "middle", "reference", "slow")
 
-    operation: str = "add"
     p: int = 97
     train_fraction: float = 0.5
     d_model: int = 128
@@ -78,6 +81,10 @@ class ArithmeticConfig(TaskConfig):
     learning_rate: float = 1e-3
     beta2: float = 0.98
     max_grad_norm: float = 1.0
+    operation: str = "add"
+    random_labels: bool = False
+    temperature: float = 1.0
+    norm_cap: float = 0.0
 
     def __post_init__(self) -> None:
         require_choice("operation", self.operation, tuple(OPERATIONS))
@@ -96,8 +103,9 @@ class ArithmeticConfig(TaskConfig):
             )
         for name in ("train_fraction", "beta2"):
             require_number(name, getattr(self, name), below=1.0, positive=True)
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm", "temperature"):
             require_number(name, getattr(self, name), positive=True)
+        require_number("norm_cap", self.norm_cap, remedy="use 0 for none")
 
     @classmethod
     def preset(cls, size: str) -> RunConfig:
@@ -106,10 +114,10 @@ class ArithmeticConfig(TaskConfig):
         Observations come twice as often as published snapshots: the published window is then stride 2 of the trace.
 
         Args:
-            size: "fast" (p 43, 72,747 parameters), "middle" (p 59), "reference" (p 97, 290,401 parameters) or "slow"
+            size: "cpu" (p 43, 72,747 parameters), "middle" (p 59), "reference" (p 97, 290,401 parameters) or "slow"
                 (three layers, small learning rate, 422,881 parameters).
         """
-        require_choice("size", size, SIZES)
+        require_choice("size", size, cls.sizes)
         reference = RunConfig(
             task=cls(),
             size="reference",
@@ -134,6 +142,12 @@ class ArithmeticConfig(TaskConfig):
         """The task with its data split, initial weights and batches all from `seed`."""
         return ArithmeticTask(self, seed=seed, weight_decay=weight_decay, device=device)
 
+    def lines(self, seed: int) -> Iterator[tuple[str, str]]:
+        """Pairs and results as "a b result", the training part and the test part in a file each."""
+        data = arithmetic_data(self, seed=seed)
+        for row, ((a, b), label) in enumerate(zip(data.pairs.tolist(), data.labels.tolist(), strict=True)):
+            yield "train.txt" if row < data.train_size else "test.txt", f"{a} {b} {label}"
+
 
 def arithmetic_data(config: ArithmeticConfig, *, seed: int) -> ArithmeticData:
     """All ordered pairs of an operation, shuffled as published.
@@ -150,11 +164,15 @@ def arithmetic_data(config: ArithmeticConfig, *, seed: int) -> ArithmeticData:
     """
     operands = range(1 if config.operation == "mul" else 0, config.p)
     pairs = [(a, b) for a in operands for b in operands]
-    random.Random(seed).shuffle(pairs)
+    shuffle = random.Random(seed)
+    shuffle.shuffle(pairs)
     label = OPERATIONS[config.operation]
+    labels = [label(a, b) % config.p for a, b in pairs]
+    if config.random_labels:
+        shuffle.shuffle(labels)
     return ArithmeticData(
         pairs=torch.tensor(pairs, dtype=torch.int64),
-        labels=torch.tensor([label(a, b) % config.p for a, b in pairs], dtype=torch.int64),
+        labels=torch.tensor(labels, dtype=torch.int64),
         train_size=int(config.train_fraction * len(pairs)),
     )
 
@@ -216,7 +234,7 @@ class ArithmeticTask(SampledTask):
             betas=(0.9, config.beta2),
             eps=1e-8,
             weight_decay=weight_decay,
-            fused=True,  # the same update in one pass over the parameters, a tenth of a step's time at fast size
+            fused=True,  # the same update in one pass over the parameters, a tenth of a step's time at cpu size
         )
         super().__init__(
             model,
@@ -226,13 +244,16 @@ class ArithmeticTask(SampledTask):
             max_grad_norm=config.max_grad_norm,
             seed=seed,
         )
+        self._temperature = config.temperature
+        self._cap = config.norm_cap * torch.linalg.vector_norm(flat(self.parameters)).item()
+        depth = range(config.layers)
         self.groups: Mapping[str, Sequence[str]] = {
             # The published Gram matrices hold W_Q, W_K, W_V and W_O of all layers, without their biases.
-            "attention": ("*self_attn.in_proj_weight", "*self_attn.out_proj.weight"),
-            "feedforward": ("*linear1.weight", "*linear2.weight"),
+            # One group a layer: `trace.edge(group="attention*")` adds them up.
+            **{f"attention_{layer}": _weights(layer, "self_attn.in_proj_", "self_attn.out_proj.") for layer in depth},
+            **{f"feedforward_{layer}": _weights(layer, "linear1.", "linear2.") for layer in depth},
             "embedding": ("embedding.weight", "position"),
             "head": ("norm.*", "head.*"),
-            **{f"layer_{index}": (f"encoder.layers.{index}.*",) for index in range(config.layers)},
         }
 
     @property
@@ -240,10 +261,27 @@ class ArithmeticTask(SampledTask):
         """The split table, on the task's device."""
         return self._data
 
-    def batch_loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the training pairs with these indices."""
+    def layers(self) -> Sequence[nn.Module]:
+        """The encoder layers."""
+        return tuple(cast(ArithmeticModel, self.model).encoder.layers)
+
+    def batch(self, rows: torch.Tensor) -> Batch:
+        """The training pairs with these indices and their results."""
         rows = rows.to(self._data.pairs.device)
-        return functional.cross_entropy(self.model(self._data.pairs[rows]), self._data.labels[rows])
+        return Batch(self._data.pairs[rows], self._data.labels[rows])
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        """Mean cross-entropy at the loss's temperature."""
+        return functional.cross_entropy(self.model(batch.inputs) / self._temperature, batch.targets)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Shrinks all parameters alike where their norm is above the cap."""
+        if self._cap:
+            norm = torch.linalg.vector_norm(flat(self.parameters))
+            if norm > self._cap:
+                for parameter in self.parameters:
+                    parameter.mul_(self._cap / norm)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -260,3 +298,7 @@ class ArithmeticTask(SampledTask):
             "train_loss": losses[:cut].double().mean().item(),
             "test_loss": losses[cut:].double().mean().item(),
         }
+
+
+def _weights(layer: int, *modules: str) -> tuple[str, ...]:
+    return tuple(f"encoder.layers.{layer}.{module}weight" for module in modules)
