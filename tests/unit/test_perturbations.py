@@ -326,6 +326,9 @@ def test_snapshots_are_even_and_bounded(trajectory):
         if step == AT:
             expected = torch.from_numpy(trajectory[0 : AT + 1 : 2])
             assert torch.equal(torch.stack(snapshots).double(), expected)
+            resumed = tiny(kind="suppress_orthogonal", at=200)
+            resumed.load_state_dict(saved(task))
+            task = resumed
     assert held[:33] == [*range(1, 32), 16, 16]
     assert held[62:64] == [31, 16]
     assert max(held) == 31

@@ -1,6 +1,7 @@
 """What is done to a run to learn what it depends on, each beside its control.
 
-Suppression and kicks follow arXiv 2602.16746, as section 9 of its description for this project gives them.
+Suppression and kicks are measurements of the paper's companions. What they published leaves open when snapshots are
+taken, about which point principal directions are, and what a step's usual length is; the choices here are ours.
 """
 
 from collections.abc import Mapping
