@@ -13,7 +13,10 @@ A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
 from typing import Any
 
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
-from spectral_edge.experiments.families.arithmetic import OPERATIONS, ArithmeticConfig
+from spectral_edge.experiments.families.arithmetic import ArithmeticConfig
+from spectral_edge.experiments.families.dyck import DyckConfig
+from spectral_edge.experiments.families.joint import DualConfig, TriConfig
+from spectral_edge.experiments.families.pairs import OPERATIONS
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
@@ -37,7 +40,9 @@ __all__ = [
     "sizes_help",
 ]
 
-FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
+FAMILIES: dict[str, type[TaskConfig]] = {
+    config.family: config for config in (ArithmeticConfig, DualConfig, TriConfig, DyckConfig)
+}
 """Every family by name."""
 
 

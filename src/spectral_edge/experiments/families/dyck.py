@@ -1,0 +1,281 @@
+"""Family 4: the depth of every position in a string of balanced brackets of one kind.
+
+Source: arXiv 2603.28964 and 2602.16967; their results rest on one kind of bracket and depths up to 12. `cpu` is scaled
+down for a CPU, `reference` is the published size. Accuracy is near 0.9 at once, and a run without weight decay passes
+0.95 too: the transition to look for is that to 0.98.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectral_edge.errors import InputError
+from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, require_int, require_number
+from spectral_edge.experiments.families.dyck_data import (
+    LONGER_PAIRS,
+    PAIRS,
+    SPLITS,
+    TOKENS,
+    UNSCORED,
+    DyckData,
+    dyck_data,
+    encoded,
+)
+from spectral_edge.experiments.families.encoder import (
+    adamw,
+    encoder_groups,
+    encoder_stack,
+    initialized,
+    require_encoder,
+)
+from spectral_edge.experiments.perturbation import Batch
+from spectral_edge.experiments.task import SampledTask
+
+LARGEST_SPLIT = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DyckConfig(TaskConfig):
+    """Settings of the depth task. The data are the same for every seed.
+
+    Attributes:
+        split: "published" (strings occur in the training part several times, and in the test part again) or
+            "deduplicated" (training strings are distinct, and no test string is one of them).
+        train_size: training strings.
+        test_size: test strings.
+        random_labels: whether the depths are shuffled over all distinct beginnings of strings. A causal network sees
+            the beginning only, so that it can still learn the labels by heart, and in no other way.
+        d_model: width.
+        heads: attention heads.
+        d_feedforward: width of the feed-forward part.
+        layers: encoder layers.
+        positions: learned positions.
+        batch_size: strings drawn a step, with replacement.
+        learning_rate: constant, in parameter units a step.
+        max_grad_norm: norm to which gradients are clipped.
+    """
+
+    family: ClassVar[str] = "dyck"
+    sizes: ClassVar[tuple[str, ...]] = ("cpu", "reference")
+
+    split: str = "published"
+    train_size: int = 50
+    test_size: int = 5_000
+    random_labels: bool = False
+    d_model: int = 128
+    heads: int = 4
+    d_feedforward: int = 256
+    layers: int = 2
+    positions: int = 48
+    batch_size: int = 50
+    learning_rate: float = 1e-3
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_choice("split", self.split, SPLITS)
+        for name in ("train_size", "test_size", "batch_size"):
+            require_int(name, getattr(self, name), least=1)
+        if self.train_size + self.test_size > LARGEST_SPLIT:
+            raise InputError(
+                "train_size and test_size",
+                expected=f"at most {LARGEST_SPLIT:,} strings",  # there are few short ones, and distinct ones run out
+                found=f"{self.train_size + self.test_size:,}",
+                remedy="ask for fewer",
+            )
+        require_encoder(d_model=self.d_model, heads=self.heads, d_feedforward=self.d_feedforward, layers=self.layers)
+        require_int("positions", self.positions, least=2 * LONGER_PAIRS, remedy="the longest strings must fit")
+        for name in ("learning_rate", "max_grad_norm"):
+            require_number(name, getattr(self, name), positive=True)
+
+    @classmethod
+    def preset(cls, size: str) -> RunConfig:
+        """The run of a named size, seed 42, weight decay as published.
+
+        Observations come every 50 steps, as the snapshots of the one published run that was dense enough. All
+        published transitions lie before step 10,000, where the published controls end.
+
+        Args:
+            size: "cpu" (69,645 parameters) or "reference" (273,421 parameters).
+        """
+        require_choice("size", size, cls.sizes)
+        reference = RunConfig(
+            task=cls(),
+            size="reference",
+            weight_decay=1.0,
+            steps=10_000,
+            observe_every=50,
+            eval_every=50,
+            checkpoint_every=500,
+        )
+        if size == "reference":
+            return reference
+        task = cls(d_model=64, d_feedforward=128)
+        return replace(reference, task=task, size=size, steps=3_000, observe_every=25, eval_every=25)
+
+    def data(self) -> DyckData:
+        """The strings and their labels."""
+        return dyck_data(
+            split=self.split, train_size=self.train_size, test_size=self.test_size, random_labels=self.random_labels
+        )
+
+    def build(self, *, seed: int, weight_decay: float, device: str) -> "DyckTask":
+        """The task with its initial weights and batches from `seed`."""
+        return DyckTask(self, seed=seed, weight_decay=weight_decay, device=device)
+
+    def lines(self, seed: int) -> Iterator[tuple[str, str]]:
+        """Strings and the labels of their positions, as "(())", a tab and "1 2 1 0"."""
+        data = self.data()
+        for name, strings in (("train", data.train), ("test", data.test), ("longer", data.longer)):
+            for string in strings:
+                yield f"{name}.txt", f"{string}\t{' '.join(map(str, data.labels(string)))}"
+
+
+class DyckModel(nn.Module):
+    """Causal pre-norm transformer encoder that says the depth at every position.
+
+    Padding stands at the end, where no bracket can see it.
+
+    Args:
+        config: sizes.
+    """
+
+    mask: Tensor
+
+    def __init__(self, config: DyckConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(TOKENS) + 1, config.d_model)
+        self.position = nn.Parameter(torch.randn(config.positions, config.d_model) / math.sqrt(config.d_model))
+        self.encoder = encoder_stack(
+            d_model=config.d_model, heads=config.heads, d_feedforward=config.d_feedforward, layers=config.layers
+        )
+        self.norm = nn.LayerNorm(config.d_model)
+        self.head = nn.Linear(config.d_model, PAIRS + 1)
+        mask = nn.Transformer.generate_square_subsequent_mask(config.positions)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [n, length, depths] of tokens [n, length] (int64)."""
+        length = tokens.shape[1]
+        hidden = self.embedding(tokens) + self.position[:length]
+        hidden = self.encoder(hidden, mask=self.mask[:length, :length], is_causal=True)
+        return self.head(self.norm(hidden))
+
+
+class _Weighted(NamedTuple):
+    """Distinct strings of similar length, each evaluated once.
+
+    Attributes:
+        tokens: [n, length], int64.
+        labels: [n, length], int64.
+        counts: [n, sets], how often a string occurs in each of the sets that are scored.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    counts: Tensor
+
+
+class DyckTask(SampledTask):
+    """One run of the depth task: cross-entropy over all brackets of a batch, AdamW on all parameters.
+
+    Args:
+        config: the settings.
+        seed: seed of the weights and the batches.
+        weight_decay: decoupled decay of every parameter.
+        device: where to train.
+    """
+
+    def __init__(self, config: DyckConfig, *, seed: int, weight_decay: float, device: str = "cpu") -> None:
+        data = config.data()
+        model = initialized(lambda: DyckModel(config), seed=seed, device=device)
+        super().__init__(
+            model,
+            adamw(model, learning_rate=config.learning_rate, beta2=0.98, weight_decay=weight_decay),
+            train_size=config.train_size,
+            batch_size=config.batch_size,
+            max_grad_norm=config.max_grad_norm,
+            seed=seed,
+        )
+        self.data = data
+        self._layers = tuple(model.encoder.layers)
+        self._train = Batch(*(part.to(device) for part in encoded(data.train, data, length=2 * PAIRS)))
+        trained = set(data.train)
+        unseen = [string for string in data.test if string not in trained]
+        self._split = _weighted([data.train, data.test, unseen], data, device=device)
+        self._longer = _weighted([data.longer], data, device=device)
+        self.groups: Mapping[str, Sequence[str]] = {
+            **encoder_groups(config.layers),
+            "embedding": ("embedding.weight", "position"),
+            "head": ("norm.*", "head.*"),
+        }
+
+    def layers(self) -> Sequence[nn.Module]:
+        """The encoder layers."""
+        return self._layers
+
+    def batch(self, rows: Tensor) -> Batch:
+        """The training strings with these indices and the labels of their positions."""
+        rows = rows.to(self._train.inputs.device)
+        return Batch(self._train.inputs[rows], self._train.targets[rows])
+
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the brackets of a batch."""
+        return functional.cross_entropy(
+            self.model(batch.inputs).flatten(0, 1), batch.targets.flatten(), ignore_index=UNSCORED
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy and mean loss over the brackets of the training and the test strings.
+
+        `test_accuracy_unseen` leaves out test strings that were trained on; it is NaN where none remains.
+        `ood_accuracy` is out of distribution: strings of up to 20 pairs, where depths of at most 12 are scored.
+        """
+        accuracy, loss = self._scores(self._split)
+        longer, _ = self._scores(self._longer)
+        return {
+            "train_accuracy": accuracy[0],
+            "test_accuracy": accuracy[1],
+            "test_accuracy_unseen": accuracy[2],
+            "ood_accuracy": longer[0],
+            "train_loss": loss[0],
+            "test_loss": loss[1],
+        }
+
+    @torch.no_grad()
+    def _scores(self, parts: Sequence[_Weighted]) -> tuple[list[float], list[float]]:
+        """Accuracy and mean loss per bracket in each of the sets that `parts` count."""
+        sums = []
+        for tokens, labels, counts in parts:
+            # There is no dropout, so that the training mode says the same, and its causal attention is faster.
+            logits = self.model(tokens)
+            losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=UNSCORED, reduction="none")
+            columns = (logits.argmax(dim=2) == labels, losses, labels != UNSCORED)
+            sums.append(torch.stack([counts.T @ column.sum(dim=1, dtype=torch.float64) for column in columns]))
+        hits, losses, brackets = torch.stack(sums).sum(dim=0)
+        return (hits / brackets).tolist(), (losses / brackets).tolist()
+
+
+def _weighted(sets: Sequence[Sequence[str]], data: DyckData, *, device: str, rows: int = 128) -> list[_Weighted]:
+    """The distinct strings of some sets, in parts that are padded to their own longest.
+
+    Args:
+        sets: strings, with repetitions.
+        data: their labels.
+        device: where the parts go.
+        rows: most strings in a part; smaller parts stay in the cache.
+    """
+    counts = [Counter(strings) for strings in sets]
+    distinct = sorted(set[str]().union(*counts), key=lambda string: (len(string), string))
+    parts: list[_Weighted] = []
+    for start in range(0, len(distinct), rows):
+        strings = distinct[start : start + rows]
+        tokens, labels = encoded(strings, data, length=len(strings[-1]))
+        often = torch.tensor([[count[string] for count in counts] for string in strings], dtype=torch.float64)
+        parts.append(_Weighted(tokens.to(device), labels.to(device), often.to(device)))
+    return parts
