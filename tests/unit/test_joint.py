@@ -70,7 +70,7 @@ def test_settings_are_those_of_the_recorded_study(name):
     recorded = json.loads(STUDY.read_text())["runs"][name]["config"]
     found = configure(name.split("-")[0], size="reference").to_dict()
     assert list(found["task"].items()) == list(recorded["task"].items())
-    for setting in ("weight_decay", "observe_every", "eval_every", "checkpoint_every", "window", "seed"):
+    for setting in ("weight_decay", "observe_every", "eval_every", "checkpoint_every", "stop_after", "window", "seed"):
         assert found[setting] == recorded[setting]
 
 
