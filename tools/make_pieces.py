@@ -1,7 +1,7 @@
 """Train the byte-pair vocabulary of the language families and write it: `pieces.txt`, 256 merged pieces.
 
-The text is generated: as many characters of stories as of notes, and the sentences of the key-retrieval probe in about the
-share that training shows. Equal inputs give an equal file.
+The text is generated: as many characters of stories as of notes, and the sentences of the key-retrieval probe often
+enough to get pieces of their own. Equal inputs give an equal file.
 """
 
 import json

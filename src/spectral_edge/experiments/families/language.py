@@ -4,7 +4,6 @@ Source: arXiv 2603.15678 and 2602.23696 for the settings of training. An example
 random once and for all or padded to context + 1 tokens; padding is not scored.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectral_edge.errors import InputError
-from spectral_edge.experiments.config import TaskConfig, require_choice, require_int, require_number, require_share
+from spectral_edge.experiments.config import (
+    TaskConfig,
+    require_choice,
+    require_flag,
+    require_int,
+    require_number,
+    require_share,
+)
 from spectral_edge.experiments.families.gpt import GPT
 from spectral_edge.experiments.families.notes_text import note
-from spectral_edge.experiments.families.optimizers import OPTIMIZERS, Rates, make_optimizer
+from spectral_edge.experiments.families.optimizers import OPTIMIZERS, Rates, make_optimizer, warmup_and_cosine
 from spectral_edge.experiments.families.phrases import Chance
 from spectral_edge.experiments.families.pieces import END, encode
 from spectral_edge.experiments.families.story_text import story
@@ -97,6 +103,7 @@ class LanguageConfig(TaskConfig):
                 found=str(self.d_model),
                 remedy="change one of the two",
             )
+        require_flag("biases", self.biases)
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
         require_choice("precision", self.precision, ("float32", "bfloat16"))
         for name in ("learning_rate", "sgd_learning_rate", "muon_learning_rate", "max_grad_norm"):
@@ -211,18 +218,6 @@ def inputs_and_targets(tokens: Tensor) -> Batch:
     """Inputs and targets [n, length - 1], int64, of examples [n, length]; padding is `END` in the inputs."""
     tokens = tokens.long()
     return Batch(torch.where(tokens < 0, END, tokens)[:, :-1], tokens[:, 1:])
-
-
-def warmup_and_cosine(warmup: int, steps: int, *, floor: float) -> Callable[[int], float]:
-    """Factor of the learning rate by step: linear from 0 to 1, half a cosine to the floor, the floor."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / warmup
-        done = min(1.0, (step - warmup) / max(1, steps - warmup))
-        return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
-
-    return factor
 
 
 def cut(texts: Iterable[str], chance: Chance, *, windows: int, length: int) -> list[list[int]]:

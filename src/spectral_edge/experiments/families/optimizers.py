@@ -1,4 +1,4 @@
-"""The optimizers of the language families: AdamW, SGD with momentum, and Muon joined with AdamW.
+"""The optimizers of the language families, AdamW, SGD with momentum and Muon joined with AdamW, and their schedule.
 
 Source of Muon's settings: its published recipe (Nesterov momentum 0.95, five Newton-Schulz steps, factor
 sqrt(max(1, rows / columns)), rate 0.02, the two-dimensional weights of the trunk only); the thesis names the optimizer
@@ -178,6 +178,18 @@ def make_optimizer(name: str, model: nn.Module, *, trunk: Sequence[nn.Parameter]
         ),
         rest,
     )
+
+
+def warmup_and_cosine(warmup: int, steps: int, *, floor: float) -> Callable[[int], float]:
+    """Factor of the learning rate by step: linear from 0 to 1, half a cosine to the floor, the floor."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+
+    return factor
 
 
 def _groups(decayed: list[nn.Parameter], undecayed: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:

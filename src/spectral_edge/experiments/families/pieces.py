@@ -1,8 +1,8 @@
 """A byte-pair vocabulary of 512 pieces, trained beforehand on both generated styles, and the marks that join it.
 
-Ids 0 to 255 are the bytes, so that any text can be encoded and comes back unchanged; 256 to 511 are the merged pieces of
-`pieces.txt`, in the order in which they were merged (`tools/make_pieces.py`); then one mark for the end of a text, and
-then the codewords of the key-retrieval probe, which no text contains.
+Ids 0 to 255 are the bytes, so that any text can be encoded and comes back unchanged; 256 to 511 are the merged pieces
+of `pieces.txt`, in the order in which they were merged (`tools/make_pieces.py`); then one mark for the end of a text,
+and then the codewords of the key-retrieval probe, which no text contains.
 """
 
 import json

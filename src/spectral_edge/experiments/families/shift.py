@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spectral_edge.experiments.config import RunConfig, require_choice, require_int, require_number
+from spectral_edge.experiments.config import RunConfig, require_choice, require_flag, require_int, require_number
 from spectral_edge.experiments.families.language import (
     LanguageConfig,
     LanguageTask,
@@ -20,8 +20,8 @@ from spectral_edge.experiments.families.language import (
     cut,
     padded,
     require_corpus,
-    warmup_and_cosine,
 )
+from spectral_edge.experiments.families.optimizers import warmup_and_cosine
 from spectral_edge.experiments.families.phrases import Chance
 from spectral_edge.experiments.families.pieces import FIRST_CODEWORD
 
@@ -55,8 +55,7 @@ class ShiftConfig(LanguageConfig):
         require_int("shift_at", self.shift_at, least=1)
         require_int("texts_b", self.texts_b, least=1)
         require_number("drop", self.drop, positive=True)
-        if not isinstance(self.sham, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            require_choice("sham", str(self.sham), ("true", "false"))
+        require_flag("sham", self.sham)
         for field in ("corpus_a", "corpus_b"):
             require_corpus(field, getattr(self, field))
 

@@ -1,9 +1,10 @@
 """Family 6: a small GPT on generated stories, with the key-retrieval probe.
 
 Source: arXiv 2603.15678 (four seeds, spectra), 2602.23696 (probe, backbone) and 2603.28964 (optimizers), with a story
-generator and a byte-pair vocabulary of this library in place of a download. `cpu` is scaled down for a CPU; `reference`
-has the published settings of the 51M model, `gpu` the same with fewer texts and mixed precision, `g124` the larger model
-that the published numbers of the four seeds are likely to come from.
+generator and a byte-pair vocabulary of this library in place of a download, and with probes that are planted once in
+a fixed set of examples, not anew in every batch. `cpu` is scaled down for a CPU; `reference` has the published
+settings of the 51M model, `gpu` the same with fewer texts and mixed precision, `g124` the larger model that the
+published numbers of the four seeds are likely to come from.
 """
 
 from collections.abc import Iterator
@@ -15,8 +16,14 @@ from torch import Tensor
 
 from spectral_edge.errors import InputError
 from spectral_edge.experiments.config import RunConfig, require_choice, require_int, require_number, require_share
-from spectral_edge.experiments.families.language import LanguageConfig, LanguageTask, corpus, cut, padded
-from spectral_edge.experiments.families.language import inputs_and_targets as split
+from spectral_edge.experiments.families.language import (
+    LanguageConfig,
+    LanguageTask,
+    corpus,
+    cut,
+    inputs_and_targets,
+    padded,
+)
 from spectral_edge.experiments.families.phrases import Chance
 from spectral_edge.experiments.families.pieces import FIRST_CODEWORD, MOST_CODEWORDS, decode
 from spectral_edge.experiments.families.probe import (
@@ -27,9 +34,6 @@ from spectral_edge.experiments.families.probe import (
     retrieval_set,
 )
 from spectral_edge.experiments.perturbation import Batch
-
-_PLENTY = 12
-"""Tokens of a story, in contexts, from which the filler of a probe is taken at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +176,6 @@ def story_examples(config: StoriesConfig, *, seed: int) -> list[list[int]]:
     """
     chance, length = Chance(f"examples {seed}"), config.context + 1
     texts = corpus("stories", seed=seed, part="train", count=config.texts)
-    # Windows that are longer than an example leave room for a probe's filler without cutting the story again.
     rows = cut(texts, chance, windows=config.windows, length=length)
     for index, row in enumerate(rows):
         if chance.happens(config.probe_share):
@@ -249,7 +252,7 @@ class StoriesTask(LanguageTask):
         """Share of the answers of probes [n, context + 1] that are the most likely of all tokens."""
         right, count = 0, 0
         for part in examples.split(self._batch_size * 4):
-            inputs, targets = split(part)
+            inputs, targets = inputs_and_targets(part)
             asked = answers(targets)
             right += int((self.logits(inputs)[asked].argmax(dim=-1) == targets[asked]).sum())
             count += int(asked.sum())
