@@ -86,7 +86,7 @@ class LanguageConfig(TaskConfig):
     floor: float = 0.1
     texts: int = 4_000
     windows: int = 4
-    validation_texts: int = 256
+    validation_texts: int = 128
     precision: str = "float32"
 
     def __post_init__(self) -> None:

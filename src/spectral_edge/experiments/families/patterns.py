@@ -122,7 +122,7 @@ class PatternsConfig(TaskConfig):
         """The run of a named size, seed 42.
 
         Args:
-            size: "cpu" (58,954 parameters), "small" (one layer) or "large" (six layers).
+            size: "cpu" (58,714 parameters), "small" (one layer) or "large" (six layers).
         """
         require_choice("size", size, cls.sizes)
         layers = {"cpu": 3, "small": 1, "large": 6}[size]

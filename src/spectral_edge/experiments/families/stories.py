@@ -42,7 +42,8 @@ class StoriesConfig(LanguageConfig):
 
     Attributes:
         probe_share: share of the training examples that carry a probe.
-        probe_weight: weight of the answers' mean loss beside that of all other tokens.
+        probe_weight: weight of the answers' mean loss beside that of all other tokens. The published 2 and 4 belong to
+            batches of 64 sequences; in one of 16, with one or two answers, they drown everything else.
         late_probe_weight: the weight after `late_from` steps.
         late_from: steps that are taken with the first weight.
         codewords: number of codewords, tokens of their own.
@@ -57,15 +58,15 @@ class StoriesConfig(LanguageConfig):
     sizes: ClassVar[tuple[str, ...]] = ("cpu", "reference", "gpu", "g124")
 
     probe_share: float = 0.10
-    probe_weight: float = 2.0
-    late_probe_weight: float = 4.0
+    probe_weight: float = 0.5
+    late_probe_weight: float = 1.0
     late_from: int = 800
     codewords: int = 64
     shortest_gap: int = 3
     longest_gap: int = 10
     shortest_far_gap: int = 25
     longest_far_gap: int = 45
-    probes: int = 256
+    probes: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +128,8 @@ class StoriesConfig(LanguageConfig):
             texts=200_000,
             windows=1,
             validation_texts=1_280,
+            probe_weight=2.0,
+            late_probe_weight=4.0,
             late_from=4_000,
             codewords=512,
             shortest_gap=5,
