@@ -14,6 +14,7 @@ from typing import Any
 
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
 from spectral_edge.experiments.families.arithmetic import OPERATIONS, ArithmeticConfig
+from spectral_edge.experiments.families.scan import ScanConfig
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
@@ -37,7 +38,7 @@ __all__ = [
     "sizes_help",
 ]
 
-FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
+FAMILIES: dict[str, type[TaskConfig]] = {kind.family: kind for kind in (ArithmeticConfig, ScanConfig)}
 """Every family by name."""
 
 
