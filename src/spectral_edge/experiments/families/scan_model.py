@@ -3,7 +3,6 @@
 Source: arXiv 2602.16967, with the padding and the initialisation that its results rest on.
 """
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -66,8 +65,9 @@ class ScanModel(nn.Module):
         self.source_positions, self.target_positions = shape.source_positions, shape.target_positions
         self.source = nn.Embedding(3 + len(shape.words), width)
         self.target = nn.Embedding(3 + len(OUTPUTS), width)
-        self.source_position = nn.Parameter(torch.randn(shape.source_positions, width) / math.sqrt(width))
-        self.target_position = nn.Parameter(torch.randn(shape.target_positions, width) / math.sqrt(width))
+        # As large as the tokens: at the scale of the arithmetic family commands are learned by heart far later.
+        self.source_position = nn.Parameter(torch.randn(shape.source_positions, width))
+        self.target_position = nn.Parameter(torch.randn(shape.target_positions, width))
         encoding = nn.TransformerEncoderLayer(
             width, heads, d_feedforward, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
