@@ -241,6 +241,12 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InputError(name, expected=f"one of {', '.join(choices)}", found=repr(value), remedy="choose one of these")
 
 
+def require_flag(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(name, expected="true or false", found=repr(value), remedy="pass one of the two")
+
+
 def _check_device(name: str) -> None:
     try:
         device = torch.device(name)
