@@ -132,6 +132,7 @@ class RunConfig:
         require_int("perturb_at", self.perturb_at, least=1, remedy="say after which step the perturbation begins")
         if self.strength is not None:
             require_number("strength", self.strength)
+            KINDS[self.perturbation].check(self.strength)
 
     @property
     def family(self) -> str:
