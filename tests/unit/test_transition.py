@@ -95,6 +95,7 @@ def slow(updates, step, *, window, stride=1, growing=False):
         "g23_settled": fold(settled),
         "g23_to_end": fold([g23(lam) for _, lam, _ in full]),
         "g23_to_end_growing": fold([g23(lam) for _, lam, _ in [*partial, *full]]),
+        "as_low": next(end for (end, _, _), value in zip(before, series, strict=True) if value <= series[-1]),
         "increases": sum(b > a for a, b in zip(series[early:], series[early + 1 :], strict=False)),
         "ratio_before": np.mean([ratios(lam)[weighted(lam) - 1] for _, lam, _ in before[:-1]]),
         "ratio": ratios(last[1])[weighted(last[1]) - 1],
@@ -148,6 +149,8 @@ def test_closed_form_of_perpendicular_updates():
     assert found.g23.peak_step == 5
     assert found.g23.fold == pytest.approx(55 / 2.25)
     assert found.declined
+    assert found.as_low == 10
+    assert at_transition(recorded(perpendicular(norms)), 8, window=3).as_low == 3  # 3 is less than the 16 at step 8
     assert found.increases == 1  # from 11 to 16, on the way from 55
     assert found.monotone
     assert found.g23_growing.peak == pytest.approx(max(g23))  # the growing window of 2 has 1, the square of its second
@@ -191,6 +194,7 @@ def test_too_few_windows_leave_declines_undefined():
     assert (early.windows, early.read_at, early.g23, early.g23_growing, early.ratio) == (0, None, None, None, None)
     assert early.declined is None
     assert early.monotone is None
+    assert early.as_low is None
     assert early.k_star_last is not None  # the run's end is known
     first = at_transition(trace, 10, window=10)
     assert first.windows == 1
@@ -261,6 +265,7 @@ def test_undefined_values_are_none_and_do_not_hide_the_defined():
     found = at_transition(Given([np.nan, 8, np.nan, 2], [np.nan, 0.3, -0.1, np.nan]), 4)
     assert found.g23.fold == 4
     assert found.coherence is None
+    assert found.as_low == 4
     assert (found.coherence_lowest, found.coherence_turn) == (-0.1, 3)
     assert (found.k_star_raw, found.k_star_weighted, found.weighted_one, found.outside) == (None, None, None, None)
     assert at_transition(Given([3, 8, 4, np.nan], [np.nan] * 4), 4).g23 is None

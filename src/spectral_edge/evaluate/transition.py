@@ -57,6 +57,7 @@ class AtTransition:
             difference of two eigenvalues may happen to be small. None without a window before those.
         g23_to_end: peak of the whole run against its last window, as published for runs without a transition.
         g23_to_end_growing: the same with growing windows.
+        as_low: step of the first window in which g23 is no larger than in the one read: the fall is over by then.
         increases: how often g23 rises from one window to the next, from its peak to the step.
         ratio_before: mean of R at the weighted k* before.
         ratio: R at the weighted k* of the window read.
@@ -83,6 +84,7 @@ class AtTransition:
     g23_settled: Decline | None
     g23_to_end: Decline | None
     g23_to_end_growing: Decline | None
+    as_low: int | None
     increases: int | None
     ratio_before: float | None
     ratio: float | None
@@ -151,6 +153,7 @@ def at_transition(
         g23_settled=_settled(series, count, window),
         g23_to_end=_fall(series, "g23", end),
         g23_to_end_growing=_fall(growing, "g23", _up_to(growing, steps, end)),
+        as_low=_as_low(series, count),
         increases=_increases(series, fall, count),
         ratio_before=_mean(ratio[: max(count - 1, 0)]),
         ratio=_number(ratio, last),
@@ -195,6 +198,12 @@ def _settled(series: Mapping[str, Any], count: int, width: int) -> Decline | Non
 def _up_to(growing: Mapping[str, Any], steps: NDArray[np.int64], count: int) -> int:
     """Windows, growing ones included, up to the last of `count` full ones: what is read is always a full window."""
     return int(np.searchsorted(growing["step"], steps[count - 1], side="right")) if count else 0
+
+
+def _as_low(series: Mapping[str, Any], count: int) -> int | None:
+    """Step of the first window whose g23 is at most that of the last of `count`; None where that is undefined."""
+    values = series["g23"][:count]
+    return None if count == 0 or not np.isfinite(values[-1]) else int(series["step"][np.argmax(values <= values[-1])])
 
 
 def _increases(series: Mapping[str, Any], fall: Decline | None, count: int) -> int | None:
