@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from experiment_pages import arms, overview, pairs, pictures, readings, records, settings, steps
+from experiment_pages import arms, language, overview, pairs, pictures, readings, records, settings, steps
 from experiment_pages.book import Book, published
 from experiment_pages.readings import GROKKING
 from experiment_pages.words import Block, filled
@@ -67,6 +67,8 @@ def blocks(book: Book) -> dict[str, Block]:
         "interventions-perturbed": partial(arms.perturbed, book, "interventions", abouts),
         "interventions-outcomes": partial(arms.outcomes, book, "interventions"),
         "optimizers-outcomes": partial(arms.outcomes, book, "optimizers"),
+        "optimizers-positions": partial(language.positions, book, "optimizers"),
+        "shift-around": partial(language.around_shift, book),
         "optimizers-finals": partial(arms.finals, book, "optimizers"),
         "shift-outcomes": partial(arms.outcomes, book, "shift"),
         "shift-finals": partial(arms.finals, book, "shift"),
@@ -97,6 +99,20 @@ def texts(book: Book) -> dict[Path, str]:
     return {path: filled(path.read_text(encoding="utf-8"), made) for path in sorted(PAGES.glob("*.md"))}
 
 
+def out_of_date(results: Path, kept: Path) -> list[str]:
+    """Readings and pages that are not those of the records.
+
+    Args:
+        results: folder of the studies' folders.
+        kept: where readings are kept.
+    """
+    studies = records.load(results)
+    found = readings.stale(studies, kept)
+    book = Book(studies, {name: readings.load(kept, name) for name in studies}, published())
+    pages = [path for path, text in texts(book).items() if path.read_text(encoding="utf-8") != text]
+    return [*found, *(str(path.relative_to(ROOT)) for path in pages)]
+
+
 def draw(book: Book, folder: Path) -> list[Path]:
     """Draws every picture that there are records for.
 
@@ -123,14 +139,12 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="read every trace again")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if anything is out of date")
     options = parser.parse_args()
-    studies = records.load(options.results)
     if options.check:
-        stale = readings.stale(studies, options.readings)
-        book = Book(studies, {name: readings.load(options.readings, name) for name in studies}, published())
-        stale += [str(path) for path, text in texts(book).items() if path.read_text(encoding="utf-8") != text]
+        stale = out_of_date(options.results, options.readings)
         if stale:
             sys.exit(f"out of date: {', '.join(stale)}; run: python tools/make_experiments.py")
         return
+    studies = records.load(options.results)
     found = readings.update(studies, options.readings, again=options.again, said=print)
     book = Book(studies, found, published())
     for path, text in texts(book).items():

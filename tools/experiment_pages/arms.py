@@ -7,7 +7,7 @@ from typing import Any
 from experiment_pages import intervals
 from experiment_pages.book import Book
 from experiment_pages.records import Run
-from experiment_pages.words import NONE, NOTHING, estimate, number, percent, step, table
+from experiment_pages.words import NONE, NOTHING, estimate, number, percent, setting, step, table
 
 LOSSES = ("test_loss", "validation_loss", "val_loss")
 """Names under which families log the loss on held-out data, the first that is there."""
@@ -15,16 +15,21 @@ LOSSES = ("test_loss", "validation_loss", "val_loss")
 _NO_ARM = ("seed", "steps", "checkpoint_every", "device")
 """Settings that do not make another arm: a control's steps follow from its twin's."""
 
+MOST_NAMED = 2
+"""Settings that an arm's name lists with their values, however usual."""
+
 
 def arms(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs by arm, named by role and by the settings in which they differ from most others of their family."""
-    usual = {family: _usual([run for run in runs if run.family == family]) for family in {run.family for run in runs}}
+    """Runs by arm, named by role and by the settings that vary in their family; if many do, by the unusual ones."""
+    families = {run.family: [_flat(other.config) for other in runs if other.family == run.family] for run in runs}
     found: dict[str, list[Run]] = {}
     for run in runs:
-        settings = _flat(run.config)
-        own = [f"{name} {value}" for name, value in settings.items() if usual[run.family].get(name) != value]
-        label = f"{run.family}, {run.role}" + (f": {', '.join(own)}" if own else "")
-        found.setdefault(label, []).append(run)
+        settings, others = _flat(run.config), families[run.family]
+        varying = [name for name in settings if len({repr(other.get(name)) for other in others}) > 1]
+        if len(varying) > MOST_NAMED:
+            varying = [name for name in varying if settings[name] != _commonest([other.get(name) for other in others])]
+        named = ", ".join(f"{name} {setting(settings[name])}" for name in varying)
+        found.setdefault(f"{run.family}, {run.role}" + (f": {named}" if named else ""), []).append(run)
     return found
 
 
@@ -155,13 +160,6 @@ def finals(book: Book, study: str) -> list[str]:
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {**config["task"], **{name: value for name, value in config.items() if name not in ("task", "family")}}
     return {name: value for name, value in found.items() if name not in _NO_ARM}
-
-
-def _usual(runs: Sequence[Run]) -> dict[str, Any]:
-    """The commonest value of every setting."""
-    settings = [_flat(run.config) for run in runs]
-    names = dict.fromkeys(name for found in settings for name in found)
-    return {name: _commonest([found.get(name) for found in settings]) for name in names}
 
 
 def _commonest(values: Sequence[Any]) -> Any:

@@ -41,6 +41,12 @@ def mean(values: Sequence[float]) -> Estimate | None:
     return Estimate(centre, centre - half, centre + half, count)
 
 
+def mean_share(values: Sequence[float]) -> Estimate | None:
+    """Mean of shares; its limits stay between none and all."""
+    found = mean(values)
+    return found and Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0), found.count)
+
+
 def geometric(values: Sequence[float]) -> Estimate | None:
     """Geometric mean of positive numbers with Student's t on the logarithms; None without positive values."""
     found = mean([math.log(value) for value in values if value > 0])

@@ -141,8 +141,8 @@ def _against_controls(book: Book, pairs: Sequence[Pair]) -> list[str]:
         middle, limit = (max(found[i] for found in noise) for i in (0, 1))
         beyond = [sum(value[i] > limit for value in values) for i in (0, 1)]
         lines.append(
-            f"- Over as many windows, g23 of structureless updates of constant norm falls {number(middle, 2)}-fold in the "
-            f"median and {number(limit, 2)}-fold or more in 5 % of cases. {beyond[0]} of {len(values)} runs and "
+            f"- Over as many windows, g23 of structureless updates of constant norm falls {number(middle, 2)}-fold in "
+            f"the median and {number(limit, 2)}-fold or more in 5 % of cases. {beyond[0]} of {len(values)} runs and "
             f"{beyond[1]} of {len(values)} controls fall further than that."
         )
     coherent = both(pairs, COHERENCE)

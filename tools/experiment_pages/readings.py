@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment_pages.records import Run, Study
+from experiment_pages.walks import walks
 from spectral_edge import Trace, open_trace
 from spectral_edge.evaluate.transition import at_transition
 from spectral_edge.measure import decline_null
@@ -48,6 +49,9 @@ PUBLISHED = {
 
 GROKKING = tuple(PUBLISHED)
 """The families that make a transition."""
+
+READ, WALKED = ("grokking", "same-decay"), ("optimizers", "shift")
+"""Studies whose traces are read at the transition, and those of other families whose traces are read as a whole."""
 
 
 def conventions(family: str) -> dict[str, Convention]:
@@ -94,7 +98,7 @@ def stale(studies: Mapping[str, Study], folder: Path) -> list[str]:
     for name, study in studies.items():
         kept = load(folder, name)
         for run in study.recorded:
-            if conventions(run.family) and kept.get(run.name, {}).get("fingerprint") != _mark(study, run):
+            if is_read(name, run) and kept.get(run.name, {}).get("fingerprint") != _mark(study, run):
                 found.append(f"readings of {name}/{run.name}")
         found += [f"readings of {name}/{run}, which is not recorded" for run in kept if not _known(study, run)]
     return found
@@ -116,12 +120,19 @@ def load(folder: Path, study: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
 
 
+def is_read(study: str, run: Run) -> bool:
+    """Whether anything is read of a run's trace."""
+    return study in (READ if run.family in PUBLISHED else WALKED)
+
+
 def read(study: Study, run: Run) -> dict[str, Any]:
     """Every reading of one run, as plain values of six digits."""
     twin = study.runs.get(run.twin or "", run)
     if twin.result is None or run.result is None:
         return {}
     trace = open_trace(run.folder)
+    if run.family not in PUBLISHED:
+        return _plain(walks(trace, run))
     found: dict[str, Any] = {}
     for name, convention in conventions(run.family).items():
         step = twin.grok(convention.criterion)
@@ -152,7 +163,7 @@ def _read(trace: Trace, run: Run, convention: Convention, step: int, *, transiti
 
 
 def _current(study: Study, run: Run, kept: Any, said: Callable[[str], None]) -> dict[str, Any] | None:
-    if not conventions(run.family):
+    if not is_read(study.name, run):
         return None
     mark = _mark(study, run)
     if kept is not None and kept["fingerprint"] == mark:

@@ -78,7 +78,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     # Two stars in one row would be read as emphasis between them.
-    return f"| {' | '.join(cells)} |".replace("k* ", "k\\* ")
+    return f"| {' | '.join(cells)} |".replace("k*", "k\\*")
 
 
 def filled(text: str, blocks: Mapping[str, Block]) -> str:
