@@ -347,10 +347,10 @@ def test_the_seed_decides_weights_and_batches_but_not_the_data():
 def test_attention_logits_come_from_every_attention():
     task = built()
     modules = [module for module in task.model.modules() if isinstance(module, nn.MultiheadAttention)]
-    found = task.queries_and_keys()
-    assert len(found) == len(modules) == 6
-    for (weight, begin, end), module in zip(found, modules, strict=True):
-        assert weight is module.in_proj_weight
+    expected = [tensor for module in modules for tensor in (module.in_proj_weight, module.in_proj_bias)]
+    assert len(modules) == 6
+    for (tensor, begin, end), wanted in zip(task.queries_and_keys(), expected, strict=True):
+        assert tensor is wanted
         assert (begin, end) == (0, 16)
 
 
