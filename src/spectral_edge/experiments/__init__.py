@@ -17,6 +17,10 @@ from spectral_edge.experiments.families.arithmetic import ArithmeticConfig
 from spectral_edge.experiments.families.dyck import DyckConfig
 from spectral_edge.experiments.families.joint import DualConfig, TriConfig
 from spectral_edge.experiments.families.pairs import OPERATIONS
+from spectral_edge.experiments.families.patterns import PatternsConfig
+from spectral_edge.experiments.families.scan import ScanConfig
+from spectral_edge.experiments.families.shift import ShiftConfig
+from spectral_edge.experiments.families.stories import StoriesConfig
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
@@ -41,7 +45,17 @@ __all__ = [
 ]
 
 FAMILIES: dict[str, type[TaskConfig]] = {
-    config.family: config for config in (ArithmeticConfig, DualConfig, TriConfig, DyckConfig)
+    kind.family: kind
+    for kind in (
+        ArithmeticConfig,
+        DualConfig,
+        TriConfig,
+        DyckConfig,
+        ScanConfig,
+        StoriesConfig,
+        ShiftConfig,
+        PatternsConfig,
+    )
 }
 """Every family by name."""
 

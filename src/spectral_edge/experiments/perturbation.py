@@ -6,12 +6,15 @@ A `Perturbation` is asked at four places of a step and changes what passes there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from spectral_edge.errors import InputError
 
 
 class Batch(NamedTuple):
@@ -43,7 +46,7 @@ class Perturbed(Protocol):
         ...
 
     def queries_and_keys(self) -> Sequence[tuple[Tensor, int, int]]:
-        """Where attention logits come from: a weight and the rows of it (from, to) that make queries and keys."""
+        """Where attention logits come from: weights and biases, and the rows (from, to) that make queries and keys."""
         ...
 
     def gradient(self, batch: Batch) -> list[Tensor]:
@@ -63,18 +66,36 @@ class Perturbation:
 
     Attributes:
         usual: strength where none is given.
-        about: what is done, in a sentence.
-        now: the present strength, from 0 before the perturbation to `strength`; set by the frame before each step.
-        begun: whether the perturbation has begun; `now` is still 0 in the first step of a ramp.
+        least: the smallest strength that has a meaning.
+        most: the largest.
+        about: what is done, and what its strength is, in a sentence.
+        share: how far it has grown, from 0 before the perturbation to 1; set by the frame before each step.
+        now: the present strength, `share` of `strength`.
+        begun: whether the perturbation has begun.
     """
 
     usual: ClassVar[float] = 1.0
+    least: ClassVar[float] = 0.0
+    most: ClassVar[float] = math.inf
     about: ClassVar[str] = "nothing is done: the sham"
 
     def __init__(self, task: Perturbed, *, strength: float, seed: int) -> None:
+        self.check(strength)
         self.task, self.strength = task, strength
         self.generator = torch.Generator().manual_seed(seed + 90_001)
-        self.now, self.begun = 0.0, False
+        self.share, self.now, self.begun = 0.0, 0.0, False
+
+    @classmethod
+    def check(cls, strength: float) -> None:
+        """Raise `InputError` for a strength that has no meaning."""
+        if not cls.least <= strength <= cls.most:
+            upper = f" and at most {cls.most:g}" if cls.most < math.inf else ""
+            raise InputError(
+                "strength",
+                expected=f"a number of at least {cls.least:g}{upper} ({cls.about})",
+                found=f"{strength:g}",
+                remedy=f"leave it out for {cls.usual:g}",
+            )
 
     def start(self) -> None:
         """Called once, before the first perturbed step."""
@@ -94,7 +115,7 @@ class Perturbation:
         """May change .grad of the parameters, before it is clipped."""
 
     def watch(self) -> None:
-        """Called after every step *before* the perturbation begins too: for what has to be known beforehand."""
+        """Called after every step before the perturbation begins: for what has to be known by then."""
 
     def after(self) -> None:
         """May change the parameters, after the optimizer's step."""
@@ -133,7 +154,8 @@ class Frame:
         if not self.acts:
             return
         done = self._step - self.at
-        acting.now = acting.strength * (min(1.0, done / self.ramp) if self.ramp else 1.0)
+        acting.share = min(1.0, done / self.ramp) if self.ramp else 1.0
+        acting.now = acting.strength * acting.share
         if not acting.begun:
             acting.begun = True
             acting.start()
@@ -158,3 +180,14 @@ class Frame:
 def flat(tensors: Iterable[Tensor]) -> Tensor:
     """Tensors as one vector, float32 and in order."""
     return torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+
+
+def flat_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """.grad of the parameters as one vector, float32 and in order; zeros where there is none."""
+    return flat(torch.zeros_like(each) if each.grad is None else each.grad for each in parameters)
+
+
+def pieces(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `flat`: the vector cut into tensors of the shapes and types of others."""
+    cut = vector.split([each.numel() for each in like])
+    return [piece.view_as(each).to(each.dtype) for piece, each in zip(cut, like, strict=True)]

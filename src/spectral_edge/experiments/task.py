@@ -117,6 +117,11 @@ class SampledTask(ABC):
     def batch_loss(self, batch: Batch) -> Tensor:
         """Mean loss of a batch."""
 
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch that is trained, and the one that is reported; here they are the same."""
+        loss = self.batch_loss(batch)
+        return loss, loss
+
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Metrics by name."""
@@ -126,12 +131,17 @@ class SampledTask(ABC):
         return ()
 
     def queries_and_keys(self) -> Sequence[tuple[Tensor, int, int]]:
-        """Where attention logits come from: a weight and the rows of it (from, to) that make queries and keys.
+        """Where attention logits come from: weights and biases, and the rows (from, to) that make queries and keys.
 
         Found here for torch's own attention, whose one matrix holds queries, keys and values one below the other.
         """
-        found = [module for module in self.model.modules() if isinstance(module, nn.MultiheadAttention)]
-        return [(module.in_proj_weight, 0, 2 * module.embed_dim) for module in found]
+        found: list[tuple[Tensor, int, int]] = []
+        for module in self.model.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                own = dict(module.named_parameters(recurse=False))
+                stacked = [own[name] for name in ("in_proj_weight", "in_proj_bias") if name in own]
+                found += [(each, 0, 2 * module.embed_dim) for each in stacked]
+        return found
 
     def settle(self) -> None:  # noqa: B027  (most tasks have nothing to do here)
         """Called when the optimizer has taken its step; a task that constrains its weights does it here."""
@@ -162,7 +172,7 @@ class SampledTask(ABC):
         if acting is not None:
             batch = acting.batch(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.batch_loss(batch)
+        loss, reported = self.losses(batch)
         loss.backward()
         if acting is not None:
             acting.gradients()
@@ -171,7 +181,7 @@ class SampledTask(ABC):
         self.settle()
         if frame is not None:
             frame.leave()
-        return TrainStep(loss.item(), grad_norm.item())
+        return TrainStep(reported.item(), grad_norm.item())
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer state, the batch generator's state and where a perturbation stands."""
