@@ -13,7 +13,14 @@ A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
 from typing import Any
 
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
-from spectral_edge.experiments.families.arithmetic import OPERATIONS, ArithmeticConfig
+from spectral_edge.experiments.families.arithmetic import ArithmeticConfig
+from spectral_edge.experiments.families.dyck import DyckConfig
+from spectral_edge.experiments.families.joint import DualConfig, TriConfig
+from spectral_edge.experiments.families.pairs import OPERATIONS
+from spectral_edge.experiments.families.patterns import PatternsConfig
+from spectral_edge.experiments.families.scan import ScanConfig
+from spectral_edge.experiments.families.shift import ShiftConfig
+from spectral_edge.experiments.families.stories import StoriesConfig
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
@@ -37,7 +44,19 @@ __all__ = [
     "sizes_help",
 ]
 
-FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
+FAMILIES: dict[str, type[TaskConfig]] = {
+    kind.family: kind
+    for kind in (
+        ArithmeticConfig,
+        DualConfig,
+        TriConfig,
+        DyckConfig,
+        ScanConfig,
+        StoriesConfig,
+        ShiftConfig,
+        PatternsConfig,
+    )
+}
 """Every family by name."""
 
 

@@ -81,7 +81,8 @@ class RunConfig:
         perturb_at: the step after which it begins.
         perturb_ramp: steps over which it grows from nothing to its full strength; 0 is abrupt.
         strength: how strong it is, in the kind's own unit; None is the kind's usual strength.
-        device: "cpu" or "cuda", with an index if wanted.
+        device: "cpu" or "cuda", with an index if wanted. Whether there is one is asked when the run starts, so that a
+            run can be planned on another machine.
     """
 
     task: TaskConfig
@@ -138,6 +139,11 @@ class RunConfig:
     def family(self) -> str:
         """Name of the task's family."""
         return self.task.family
+
+    def check_device(self) -> None:
+        """Raise `InputError` where this machine lacks the run's device."""
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise InputError("device", expected="a CUDA device", found="none on this machine", remedy="use device=cpu")
 
     def control(self) -> RunConfig:
         """The control of this run: no weight decay, or what the family has in its place; everything else the same."""
@@ -242,6 +248,12 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InputError(name, expected=f"one of {', '.join(choices)}", found=repr(value), remedy="choose one of these")
 
 
+def require_flag(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(name, expected="true or false", found=repr(value), remedy="pass one of the two")
+
+
 def _check_device(name: str) -> None:
     try:
         device = torch.device(name)
@@ -249,5 +261,3 @@ def _check_device(name: str) -> None:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError("device", expected="cpu or cuda", found=repr(name), remedy="pass device='cpu'")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device", expected="a CUDA device", found="none on this machine", remedy="pass device='cpu'")

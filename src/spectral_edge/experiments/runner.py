@@ -131,8 +131,8 @@ def run(
         The result, as recorded in `result.json`. A finished run's is returned without training.
 
     Raises:
-        InputError: where the folder holds a run of another configuration, or any run with `resume=False`, or where
-            nothing can be written there.
+        InputError: where the folder holds a run of another configuration, or any run with `resume=False`, where
+            nothing can be written there, or where this machine lacks the run's device.
     """
     folder = RunFolder(Path(out), config=config.to_dict())
     if not resume:
@@ -141,6 +141,7 @@ def run(
     if recorded is not None:
         return RunResult(**recorded)
     folder.check_writable()
+    config.check_device()
     device = torch.device(config.device)
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -117,6 +117,11 @@ class SampledTask(ABC):
     def batch_loss(self, batch: Batch) -> Tensor:
         """Mean loss of a batch."""
 
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of a batch that is trained, and the one that is reported; here they are the same."""
+        loss = self.batch_loss(batch)
+        return loss, loss
+
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Metrics by name."""
@@ -167,7 +172,7 @@ class SampledTask(ABC):
         if acting is not None:
             batch = acting.batch(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.batch_loss(batch)
+        loss, reported = self.losses(batch)
         loss.backward()
         if acting is not None:
             acting.gradients()
@@ -176,7 +181,7 @@ class SampledTask(ABC):
         self.settle()
         if frame is not None:
             frame.leave()
-        return TrainStep(loss.item(), grad_norm.item())
+        return TrainStep(reported.item(), grad_norm.item())
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer state, the batch generator's state and where a perturbation stands."""

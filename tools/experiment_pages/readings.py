@@ -1,0 +1,188 @@
+"""Recorded traces read at the step of the transition, kept beside the results so that pages need no trace.
+
+A run is read at its own step and its control at the same step. Where a run never makes the transition both are read at
+its last step, and the reading says so.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment_pages.records import Run, Study
+from experiment_pages.walks import walks
+from spectral_edge import Trace, open_trace
+from spectral_edge.evaluate.transition import at_transition
+from spectral_edge.measure import decline_null
+
+ATTENTION = "attention*"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a trace is read.
+
+    Attributes:
+        window: number W of updates.
+        interval: steps that one update spans; None is every observation.
+        group: a recorded group; None is the whole model.
+        criterion: whose step is read.
+    """
+
+    window: int
+    interval: int | None
+    group: str | None
+    criterion: str = "first_95"
+
+
+PUBLISHED = {
+    "arithmetic": Convention(10, 100, ATTENTION),
+    "dual": Convention(10, 200, ATTENTION),
+    "tri": Convention(10, 200, ATTENTION),
+    "dyck": Convention(3, 200, ATTENTION),
+    # At the size of this machine a run takes a tenth of the published steps: 100 steps in place of 500.
+    "scan": Convention(5, 100, ATTENTION),
+}
+"""The published window, snapshot interval and matrices of each family."""
+
+GROKKING = tuple(PUBLISHED)
+"""The families that make a transition."""
+
+READ, WALKED = ("grokking", "same-decay"), ("optimizers", "shift")
+"""Studies whose traces are read at the transition, and those of other families whose traces are read as a whole."""
+
+
+def conventions(family: str) -> dict[str, Convention]:
+    """The published convention and what is changed in it, one thing at a time."""
+    published = PUBLISHED.get(family)
+    if published is None:
+        return {}
+    found = {
+        "published": published,
+        "every observation": Convention(published.window, None, ATTENTION),
+        "whole model": Convention(published.window, published.interval, None),
+    }
+    if family in ("dyck", "scan"):
+        found["at 0.98"] = Convention(published.window, published.interval, ATTENTION, "sustained_98")
+    return found
+
+
+def update(studies: Mapping[str, Study], folder: Path, *, again: bool, said: Callable[[str], None]) -> dict[str, Any]:
+    """Reads what was not read yet, and keeps it.
+
+    Args:
+        studies: what is recorded.
+        folder: where readings are kept, one file a study.
+        again: read every trace again.
+        said: told of every run that is read.
+
+    Returns:
+        Study to run to convention to its reading.
+    """
+    kept = {name: {} if again else load(folder, name) for name in studies}
+    for name, study in studies.items():
+        fresh = {run.name: _current(study, run, kept[name].get(run.name), said) for run in study.recorded}
+        fresh = {run: reading for run, reading in fresh.items() if reading is not None}
+        if fresh != kept[name] or again:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.json").write_text(_text(fresh), encoding="utf-8")
+        kept[name] = fresh
+    return kept
+
+
+def stale(studies: Mapping[str, Study], folder: Path) -> list[str]:
+    """Recorded runs whose kept readings are missing, or are of another record."""
+    found: list[str] = []
+    for name, study in studies.items():
+        kept = load(folder, name)
+        for run in study.recorded:
+            if is_read(name, run) and kept.get(run.name, {}).get("fingerprint") != _mark(study, run):
+                found.append(f"readings of {name}/{run.name}")
+        found += [f"readings of {name}/{run}, which is not recorded" for run in kept if not _known(study, run)]
+    return found
+
+
+def _known(study: Study, name: str) -> bool:
+    return name in study.runs and study.runs[name].result is not None
+
+
+def _mark(study: Study, run: Run) -> str:
+    """What a reading depends on: the records of the run and of its twin."""
+    twin = study.runs.get(run.twin or "", run)
+    return run.fingerprint() + ("" if twin is run or twin.result is None else f"-{twin.fingerprint()}")
+
+
+def load(folder: Path, study: str) -> dict[str, Any]:
+    """The kept readings of a study, by run."""
+    path = folder / f"{study}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
+
+
+def is_read(study: str, run: Run) -> bool:
+    """Whether anything is read of a run's trace."""
+    return study in (READ if run.family in PUBLISHED else WALKED)
+
+
+def read(study: Study, run: Run) -> dict[str, Any]:
+    """Every reading of one run, as plain values of six digits."""
+    twin = study.runs.get(run.twin or "", run)
+    if twin.result is None or run.result is None:
+        return {}
+    trace = open_trace(run.folder)
+    if run.family not in PUBLISHED:
+        return _plain(walks(trace, run))
+    found: dict[str, Any] = {}
+    for name, convention in conventions(run.family).items():
+        step = twin.grok(convention.criterion)
+        if step is not None and step > run.result["steps"]:
+            continue  # the control ended before its twin's transition
+        at = step or min(twin.result["steps"], run.result["steps"])
+        found[name] = _read(trace, run, convention, at, transition=step is not None)
+    own = run.grok("first_95")
+    if twin is not run and own is not None:
+        found["own step"] = _read(trace, run, PUBLISHED[run.family], own, transition=True)
+    return {name: reading for name, reading in found.items() if reading}
+
+
+def _read(trace: Trace, run: Run, convention: Convention, step: int, *, transition: bool) -> dict[str, Any]:
+    """One reading; empty where the trace was not recorded often enough."""
+    every = run.config["observe_every"]
+    if (convention.interval or every) % every:
+        return {}
+    stride = (convention.interval or every) // every
+    reading = at_transition(trace, step, window=convention.window, stride=stride, group=convention.group)
+    plain = _plain(asdict(reading))
+    for fall in (value for value in plain.values() if isinstance(value, dict)):
+        fall["fold"] = _short(fall["peak"] / fall["value"])
+    plain |= {"declined": reading.declined, "monotone": reading.monotone, "transition": transition}
+    if reading.windows > 1:
+        plain["noise"] = [_short(fold) for fold in decline_null(convention.window, reading.windows)]
+    return plain
+
+
+def _current(study: Study, run: Run, kept: Any, said: Callable[[str], None]) -> dict[str, Any] | None:
+    if not is_read(study.name, run):
+        return None
+    mark = _mark(study, run)
+    if kept is not None and kept["fingerprint"] == mark:
+        return kept
+    said(f"reading {study.name}/{run.name}")
+    return {"fingerprint": mark, "readings": read(study, run)}
+
+
+def _text(fresh: Mapping[str, Any]) -> str:
+    """A JSON object with a line a run, so that a new run is a new line."""
+    lines = [f"  {json.dumps(run)}: {json.dumps(value, allow_nan=False)}" for run, value in fresh.items()]
+    return '{\n "command": "python tools/make_experiments.py",\n "runs": {\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return _short(value) if isinstance(value, float) else value
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
