@@ -128,9 +128,10 @@ class GPT(nn.Module):
         return [parameter for parameter in self.blocks.parameters() if parameter.ndim == 2]
 
     def queries_and_keys(self) -> list[tuple[Tensor, int, int]]:
-        """The weights that make queries and keys, all rows of each."""
+        """The weights, and biases if there are any, that make queries and keys, all rows of each."""
         attentions = [module for module in self.modules() if isinstance(module, Attention)]
-        return [(part.weight, 0, part.out_features) for own in attentions for part in (own.query, own.key)]
+        parts = [part for own in attentions for part in (own.query, own.key)]
+        return [(parameter, 0, part.out_features) for part in parts for parameter in part.parameters()]
 
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Globs of parameter names by group: a group for each layer's attention and feed-forward part, and the rest.

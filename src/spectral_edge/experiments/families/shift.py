@@ -89,9 +89,9 @@ class ShiftConfig(LanguageConfig):
             warmup=500,
             schedule_steps=10_000,
             shift_at=6_000,
-            texts=40_000,
-            windows=2,
-            texts_b=10_000,
+            texts=80_000,
+            windows=1,
+            texts_b=20_000,
             validation_texts=640,
         )
         reference = RunConfig(
