@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiment_pages.book import Book, Pair, Statistic
-from experiment_pages.readings import PUBLISHED
+from experiment_pages.readings import conventions
 from spectral_edge import open_trace
 from spectral_edge.plots.frame import COLOURS, DPI, FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain, ratio_ticks
 
@@ -78,7 +78,7 @@ def _accuracies(ax: Axes, pair: Pair) -> None:
 
 
 def _series(axes: Sequence[Axes], pair: Pair) -> None:
-    convention = PUBLISHED[pair.run.family]
+    convention = conventions(pair.run)["published"]
     for role, run in zip(ROLES, (pair.run, pair.control), strict=True):
         stride = convention.interval // run.config["observe_every"]
         series = open_trace(run.folder).edge(convention.window, stride=stride, group=convention.group)
