@@ -118,7 +118,7 @@ def test_training_tokens_are_brackets_and_padding():
         assert labels == depths(string) + [-100] * (24 - len(string))
 
 
-def test_random_labels_follow_from_the_beginning_and_from_nothing_else():
+def test_random_labels_follow_from_the_prefix_and_from_nothing_else():
     true, shuffled = (configure("dyck", random_labels=it).task.data() for it in (False, True))
     assert (true.train, true.test) == (shuffled.train, shuffled.test)
     said, depth = {}, {}
@@ -126,11 +126,11 @@ def test_random_labels_follow_from_the_beginning_and_from_nothing_else():
         for i, (label, real) in enumerate(zip(shuffled.labels(string), true.labels(string), strict=True)):
             assert said.setdefault(string[: i + 1], label) == label
             depth[string[: i + 1]] = real
-    scored = [beginning for beginning, real in depth.items() if real <= 12]
-    assert Counter(said[beginning] for beginning in scored) == Counter(depth[beginning] for beginning in scored)
+    scored = [prefix for prefix, real in depth.items() if real <= 12]
+    assert Counter(said[prefix] for prefix in scored) == Counter(depth[prefix] for prefix in scored)
     # Where labels are shuffled, they agree as often as two draws from the depths do.
-    shares = np.array(list(Counter(depth[beginning] for beginning in scored).values())) / len(scored)
-    agree = np.mean([said[beginning] == depth[beginning] for beginning in scored])
+    shares = np.array(list(Counter(depth[prefix] for prefix in scored).values())) / len(scored)
+    agree = np.mean([said[prefix] == depth[prefix] for prefix in scored])
     assert agree == pytest.approx((shares**2).sum(), abs=0.02)
 
 

@@ -347,10 +347,10 @@ def test_the_seed_decides_weights_and_batches_but_not_the_data():
 def test_attention_logits_come_from_every_attention():
     task = built()
     modules = [module for module in task.model.modules() if isinstance(module, nn.MultiheadAttention)]
-    found = task.queries_and_keys()
-    assert len(found) == len(modules) == 6
-    for (weight, begin, end), module in zip(found, modules, strict=True):
-        assert weight is module.in_proj_weight
+    expected = [tensor for module in modules for tensor in (module.in_proj_weight, module.in_proj_bias)]
+    assert len(modules) == 6
+    for (tensor, begin, end), wanted in zip(task.queries_and_keys(), expected, strict=True):
+        assert tensor is wanted
         assert (begin, end) == (0, 16)
 
 
@@ -377,16 +377,14 @@ def test_settings_are_those_of_the_recorded_runs():
 
 
 @pytest.mark.parametrize(("size", "published"), [("cpu", 100), ("reference", 500), ("gpu", 100), ("gpu", 500)])
-def test_published_windows_are_strides_of_the_trace(size, published, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def test_published_windows_are_strides_of_the_trace(size, published):
     config = configure("scan", size=size)
     stride, rest = divmod(published, config.observe_every)
     assert rest == 0
     assert config.horizon >= 5 * stride
 
 
-def test_gpu_is_the_reference_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def test_gpu_is_the_reference_on_a_gpu():
     gpu, reference = configure("scan", size="gpu"), configure("scan", size="reference")
     assert (gpu.device, reference.device) == ("cuda", "cpu")
     assert gpu.task == reference.task == ScanConfig()
@@ -402,6 +400,7 @@ def test_gpu_is_the_reference_on_a_gpu(monkeypatch):
         {"free_size": 501},
         {"free_size": 0},
         {"train_size": 1.5},
+        {"random_labels": 1},
         {"d_model": 66},
         {"layers": 0},
         {"learning_rate": 0.0},

@@ -34,6 +34,7 @@ class StaleGradients(Perturbation):
     """Applies old gradients, as a worker does that has fallen behind in asynchronous training."""
 
     usual = 5.0
+    most = 100.0
     about = "the gradient of some steps ago is applied; strength: how many steps"
 
     def __init__(self, task: Perturbed, *, strength: float, seed: int) -> None:
@@ -302,6 +303,7 @@ class LossSpikes(Perturbation):
     """
 
     usual = 10.0
+    least = 1.0
     about = "now and then the gradient has the wrong sign and the step is too long; strength: by what factor"
     every: ClassVar[int] = 50
 

@@ -6,10 +6,9 @@ down for a CPU, `reference` is the published size. Accuracy is near 0.9 at once,
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +33,7 @@ from spectral_edge.experiments.families.encoder import (
     initialized,
     require_encoder,
 )
+from spectral_edge.experiments.families.prefixes import Prefixes, packed, prefixes
 from spectral_edge.experiments.perturbation import Batch
 from spectral_edge.experiments.task import SampledTask
 
@@ -49,8 +49,8 @@ class DyckConfig(TaskConfig):
             "deduplicated" (training strings are distinct, and no test string is one of them).
         train_size: training strings.
         test_size: test strings.
-        random_labels: whether the depths are shuffled over all distinct beginnings of strings. A causal network sees
-            the beginning only, so that it can still learn the labels by heart, and in no other way.
+        random_labels: whether the depths are shuffled over all distinct prefixes of strings. A causal network sees the
+            prefix only, so that it can still learn the labels by heart, and in no other way.
         d_model: width.
         heads: attention heads.
         d_feedforward: width of the feed-forward part.
@@ -149,6 +149,7 @@ class DyckModel(nn.Module):
 
     def __init__(self, config: DyckConfig) -> None:
         super().__init__()
+        self.heads = config.heads
         self.embedding = nn.Embedding(len(TOKENS) + 1, config.d_model)
         self.position = nn.Parameter(torch.randn(config.positions, config.d_model) / math.sqrt(config.d_model))
         self.encoder = encoder_stack(
@@ -166,19 +167,18 @@ class DyckModel(nn.Module):
         hidden = self.encoder(hidden, mask=self.mask[:length, :length], is_causal=True)
         return self.head(self.norm(hidden))
 
+    def read(self, part: Prefixes) -> Tensor:
+        """Logits [rows, width, depths] at the ends of prefixes, those of `forward` for the strings they come from."""
+        hidden = self.embedding(part.tokens) + self.position[part.places]
+        hidden = self.encoder(hidden, mask=part.mask.repeat_interleave(self.heads, dim=0), is_causal=False)
+        return self.head(self.norm(hidden))
 
-class _Weighted(NamedTuple):
-    """Distinct strings of similar length, each evaluated once.
 
-    Attributes:
-        tokens: [n, length], int64.
-        labels: [n, length], int64.
-        counts: [n, sets], how often a string occurs in each of the sets that are scored.
-    """
+class _Score(NamedTuple):
+    """Accuracy and mean loss per bracket of a set of strings; NaN for an empty one."""
 
-    tokens: Tensor
-    labels: Tensor
-    counts: Tensor
+    accuracy: float
+    loss: float
 
 
 class DyckTask(SampledTask):
@@ -206,10 +206,13 @@ class DyckTask(SampledTask):
         self._layers = tuple(model.encoder.layers)
         self._train = Batch(*(part.to(device) for part in encoded(data.train, data, length=2 * PAIRS)))
         trained = set(data.train)
-        unseen = [string for string in data.test if string not in trained]
-        self._split = _weighted([data.train, data.test, unseen], data, device=device)
-        longer = data.longer if config.positions >= 2 * LONGER_PAIRS else []
-        self._longer = _weighted([longer], data, device=device)
+        self._sets = {
+            "train": data.train,
+            "test": data.test,
+            "unseen": [string for string in data.test if string not in trained],
+            "longer": data.longer if config.positions >= 2 * LONGER_PAIRS else [],
+        }
+        self._prefixes = _packed(data, list(self._sets.values()), device=device)
         self.groups: Mapping[str, Sequence[str]] = {
             **encoder_groups(config.layers),
             "embedding": ("embedding.weight", "position"),
@@ -238,45 +241,36 @@ class DyckTask(SampledTask):
         `ood_accuracy` is out of distribution, there where the network has the positions: strings of up to 20 pairs,
         where depths of at most 12 are scored.
         """
-        accuracy, loss = self._scores(self._split)
-        scores = {
-            "train_accuracy": accuracy[0],
-            "test_accuracy": accuracy[1],
-            "test_accuracy_unseen": accuracy[2],
-            "train_loss": loss[0],
-            "test_loss": loss[1],
+        scores = dict(zip(self._sets, self._scores(), strict=True))
+        found = {
+            "train_accuracy": scores["train"].accuracy,
+            "test_accuracy": scores["test"].accuracy,
+            "test_accuracy_unseen": scores["unseen"].accuracy,
+            "train_loss": scores["train"].loss,
+            "test_loss": scores["test"].loss,
         }
-        return {**scores, "ood_accuracy": self._scores(self._longer)[0][0]} if self._longer else scores
+        return {**found, "ood_accuracy": scores["longer"].accuracy} if self._sets["longer"] else found
 
     @torch.no_grad()
-    def _scores(self, parts: Sequence[_Weighted]) -> tuple[list[float], list[float]]:
-        """Accuracy and mean loss per bracket in each of the sets that `parts` count."""
-        sums = []
-        for tokens, labels, counts in parts:
-            # There is no dropout, so that the training mode says the same, and its causal attention is faster.
-            logits = self.model(tokens)
-            losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=UNSCORED, reduction="none")
-            columns = (logits.argmax(dim=2) == labels, losses, labels != UNSCORED)
-            sums.append(torch.stack([counts.T @ column.sum(dim=1, dtype=torch.float64) for column in columns]))
-        hits, losses, brackets = torch.stack(sums).sum(dim=0)
-        return (hits / brackets).tolist(), (losses / brackets).tolist()
+    def _scores(self) -> list[_Score]:
+        """The scores of each of the sets."""
+        model = cast(DyckModel, self.model)
+        sums = torch.zeros(3, len(self._sets), dtype=torch.float64, device=self._train.inputs.device)
+        for part in self._prefixes:
+            # There is no dropout, so that the training mode says the same.
+            logits, labels = model.read(part).flatten(0, 1), part.labels.flatten()
+            losses = functional.cross_entropy(logits, labels, ignore_index=UNSCORED, reduction="none")
+            columns = torch.stack([(logits.argmax(dim=1) == labels).double(), losses.double(), labels != UNSCORED])
+            sums += columns @ part.counts.flatten(0, 1)
+        hits, losses, brackets = sums
+        return [_Score(*score) for score in zip((hits / brackets).tolist(), (losses / brackets).tolist(), strict=True)]
 
 
-def _weighted(sets: Sequence[Sequence[str]], data: DyckData, *, device: str, rows: int = 128) -> list[_Weighted]:
-    """The distinct strings of some sets, in parts that are padded to their own longest.
-
-    Args:
-        sets: strings, with repetitions.
-        data: their labels.
-        device: where the parts go.
-        rows: most strings in a part; smaller parts stay in the cache.
-    """
-    counts = [Counter(strings) for strings in sets]
-    distinct = sorted(set[str]().union(*counts), key=lambda string: (len(string), string))
-    parts: list[_Weighted] = []
-    for start in range(0, len(distinct), rows):
-        strings = distinct[start : start + rows]
-        tokens, labels = encoded(strings, data, length=len(strings[-1]))
-        often = torch.tensor([[count[string] for count in counts] for string in strings], dtype=torch.float64)
-        parts.append(_Weighted(tokens.to(device), labels.to(device), often.to(device)))
-    return parts
+def _packed(data: DyckData, sets: Sequence[Sequence[str]], *, device: str) -> list[Prefixes]:
+    strings = {string for strings in sets for string in strings}
+    labels = {
+        prefix: label
+        for string in strings
+        for prefix, label in zip(prefixes(string), data.scored_labels(string), strict=True)
+    }
+    return packed(sets, tokens=TOKENS, labels=labels, device=device)

@@ -11,12 +11,13 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from spectral_edge.experiments.families.prefixes import prefixes
 from spectral_edge.experiments.perturbation import Batch
 
-TOKENS = "()"
-"""Brackets by token; the token after them pads."""
+TOKENS = {"(": 0, ")": 1}
 
 PADDING = len(TOKENS)
+"""The token that fills up a string."""
 
 UNSCORED = -100
 """Label of padding and of depths that the head has no class for."""
@@ -39,7 +40,7 @@ class DyckData:
         train: training strings.
         test: test strings.
         longer: strings of up to 20 pairs, for accuracy out of distribution.
-        shuffled: beginning of a string to its label, where that is not the depth.
+        shuffled: prefix of a string to the label at its end, where that is not the depth.
     """
 
     train: Sequence[str]
@@ -49,7 +50,13 @@ class DyckData:
 
     def labels(self, string: str) -> list[int]:
         """The label of every position of a string: the depth after it, unless labels are shuffled."""
-        return [self.shuffled.get(string[: i + 1], depth) for i, depth in enumerate(depths(string))]
+        return [
+            self.shuffled.get(prefix, depth) for prefix, depth in zip(prefixes(string), depths(string), strict=True)
+        ]
+
+    def scored_labels(self, string: str) -> list[int]:
+        """The labels of a string, with `UNSCORED` where the head has no class for a label."""
+        return [label if label <= PAIRS else UNSCORED for label in self.labels(string)]
 
 
 def depths(string: str) -> list[int]:
@@ -83,7 +90,7 @@ def dyck_data(*, split: str, train_size: int, test_size: int, random_labels: boo
             tests on later ones that are none of them.
         train_size: training strings.
         test_size: test strings.
-        random_labels: whether labels are the depths shuffled over all distinct beginnings of strings.
+        random_labels: whether labels are the depths shuffled over all distinct prefixes.
     """
     stream = bracket_strings(random.Random(0), pairs=PAIRS)
     if split == "published":
@@ -104,18 +111,18 @@ def dyck_data(*, split: str, train_size: int, test_size: int, random_labels: boo
 
 
 def _shuffled_depths(strings: Iterable[str]) -> dict[str, int]:
-    """The depths that are scored, shuffled over the beginnings of strings that they belong to."""
-    found = {string[: i + 1]: depth for string in strings for i, depth in enumerate(depths(string)) if depth <= PAIRS}
-    beginnings = sorted(found)
-    values = [found[beginning] for beginning in beginnings]
+    """The depths that are scored, shuffled over the prefixes that they belong to."""
+    depth = {prefix: last for string in strings for prefix, last in zip(prefixes(string), depths(string), strict=True)}
+    scored = sorted(prefix for prefix, last in depth.items() if last <= PAIRS)
+    values = [depth[prefix] for prefix in scored]
     random.Random(0).shuffle(values)
-    return dict(zip(beginnings, values, strict=True))
+    return dict(zip(scored, values, strict=True))
 
 
 def encoded(strings: Sequence[str], data: DyckData, *, length: int) -> Batch:
     """Strings as tokens and labels, both [n, length] int64, padded at the end."""
-    tokens = [[TOKENS.index(bracket) for bracket in string] for string in strings]
-    labels = [[label if label <= PAIRS else UNSCORED for label in data.labels(string)] for string in strings]
+    tokens = [[TOKENS[bracket] for bracket in string] for string in strings]
+    labels = [data.scored_labels(string) for string in strings]
     return Batch(_padded(tokens, length=length, value=PADDING), _padded(labels, length=length, value=UNSCORED))
 
 

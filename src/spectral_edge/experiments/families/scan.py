@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectral_edge.errors import InputError
-from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, require_int, require_number
+from spectral_edge.experiments.config import (
+    RunConfig,
+    TaskConfig,
+    require_choice,
+    require_flag,
+    require_int,
+    require_number,
+)
 from spectral_edge.experiments.families.scan_grammar import GRAMMARS, Example
 from spectral_edge.experiments.families.scan_model import IGNORED, PAD, ScanModel, decode_freely, encode
 from spectral_edge.experiments.perturbation import Batch
@@ -69,6 +76,7 @@ class ScanConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         require_choice("grammar", self.grammar, tuple(GRAMMARS))
+        require_flag("random_labels", self.random_labels)
         names = ("train_size", "test_size", "free_size", "heads", "d_feedforward", "layers", "batch_size")
         for name in names:
             require_int(name, getattr(self, name), least=1)
