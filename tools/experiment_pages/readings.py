@@ -15,7 +15,7 @@ from typing import Any
 
 from experiment_pages.records import Run, Study
 from experiment_pages.walks import walks
-from spectral_edge import Trace, open_trace
+from spectral_edge import InputError, Trace, open_trace
 from spectral_edge.evaluate.transition import at_transition
 from spectral_edge.measure import decline_null
 
@@ -191,12 +191,15 @@ def _without_decay(studies: Studies, run: Run) -> Run | None:
 
 
 def _read(trace: Trace, run: Run, convention: Convention, step: int, *, transition: bool) -> dict[str, Any]:
-    """One reading; empty where the trace was not recorded often enough."""
+    """One reading; empty where the trace was not recorded often enough, or not far enough back."""
     every = run.config["observe_every"]
     if (convention.interval or every) % every:
         return {}
     stride = (convention.interval or every) // every
-    reading = at_transition(trace, step, window=convention.window, stride=stride, group=convention.group)
+    try:
+        reading = at_transition(trace, step, window=convention.window, stride=stride, group=convention.group)
+    except InputError:
+        return {}
     plain = _plain(asdict(reading))
     for fall in (value for value in plain.values() if isinstance(value, dict)):
         fall["fold"] = _short(fall["peak"] / fall["value"])
