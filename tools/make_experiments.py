@@ -59,12 +59,16 @@ def blocks(book: Book) -> dict[str, Block]:
         "joint-found": partial(pairs.found, book, "dual", "tri"),
         "joint-steps": partial(steps.joint_steps, book),
         "same-decay-outcomes": partial(arms.outcomes, book, "same-decay"),
-        "same-decay-falls": partial(arms.falls, book, "same-decay"),
+        "same-decay-pairs": partial(pairs.by_arm, book.same_decay()),
+        "without-decay-pairs": partial(pairs.by_arm, book.without_decay()),
         "null-bank-halves": partial(arms.halves, book, "null-bank"),
         "null-bank-outcomes": partial(arms.outcomes, book, "null-bank"),
         "fault-bank-perturbed": partial(arms.perturbed, book, "fault-bank", abouts),
+        "fault-bank-around": partial(language.around_perturbation, book, "fault-bank"),
+        "fault-bank-halves": partial(arms.halves, book, "fault-bank"),
         "fault-bank-outcomes": partial(arms.outcomes, book, "fault-bank"),
         "interventions-perturbed": partial(arms.perturbed, book, "interventions", abouts),
+        "interventions-around": partial(language.around_perturbation, book, "interventions"),
         "interventions-outcomes": partial(arms.outcomes, book, "interventions"),
         "optimizers-outcomes": partial(arms.outcomes, book, "optimizers"),
         "optimizers-positions": partial(language.positions, book, "optimizers"),
@@ -73,17 +77,23 @@ def blocks(book: Book) -> dict[str, Block]:
         "shift-outcomes": partial(arms.outcomes, book, "shift"),
         "shift-finals": partial(arms.finals, book, "shift"),
     }
+    made["gpu-outcomes"] = partial(arms.outcomes, book, "gpu")
+    made["gpu-positions"] = partial(language.positions, book, "gpu")
+    made["scan-published"] = partial(pairs.published_falls, book, "scan", "gpu")
+    made["dyck-published"] = partial(pairs.published_falls, book, "dyck")
+    made["scan-steps"] = partial(steps.steps, book, "scan", "gpu")
+    made["scan-own-steps"] = partial(steps.own_steps, book, "scan")
+    made["scan-reference-declines"] = partial(pairs.declines, book, "scan", study="gpu")
+    for family in ("arithmetic", "dyck"):
+        made[f"{family}-steps"] = partial(steps.steps, book, family)
     for family in ("arithmetic", "dyck", "scan"):
         made[f"{family}-settings"] = partial(settings.settings, book, family)
         made[f"{family}-cost"] = partial(settings.cost, book, family)
-        made[f"{family}-steps"] = partial(steps.steps, book, family)
         for make in (pairs.declines, pairs.states, pairs.summary, pairs.found):
             made[f"{family}-{make.__name__}"] = partial(make, book, family)
     for name, members in GROUPS.items():
         for which, caption in CAPTIONS.items():
             made[f"{name}-picture-{which}"] = partial(pairs.picture, book, name, which, caption, *members)
-    for family in ("dyck", "scan"):
-        made[f"{family}-published"] = partial(pairs.published_falls, book, family)
     for name in ("arithmetic", "interventions"):
         made[f"{name}-published"] = partial(settings.published_figures, book, name)
     for family in ("stories", "shift"):

@@ -136,11 +136,14 @@ def test_kept_readings_are_what_the_traces_give(monkeypatch):
     """Of the first pair of every study; the others are as old as their records, which the test above compares."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     records, readings = (importlib.import_module(f"experiment_pages.{name}") for name in ("records", "readings"))
-    for name, study in records.load(ROOT / "results").items():
+    studies = records.load(ROOT / "results")
+    for name, study in studies.items():
         kept = readings.load(ROOT / "results" / "experiments", name)
         chosen = [run for run in study.recorded if run.name in kept][:2]
         for run in chosen:
-            again, found = (list(leaves(value)) for value in (readings.read(study, run), kept[run.name]["readings"]))
+            again, found = (
+                list(leaves(value)) for value in (readings.read(studies, study, run), kept[run.name]["readings"])
+            )
             assert [path for path, _ in again] == [path for path, _ in found], "run: make_experiments.py --again"
             assert [value for _, value in again] == pytest.approx([value for _, value in found], rel=1e-4, abs=1e-7)
 

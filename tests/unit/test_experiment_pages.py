@@ -18,6 +18,7 @@ from spectral_edge.measure import Memory
 ROOT = Path(__file__).parents[2]
 STEPS = tuple(range(50, 2001, 50))
 GROK = 1500
+FAULT_AT = 1000
 
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="the tools are not part of an installed package")
 
@@ -104,11 +105,18 @@ def results(tmp_path_factory):
     planned["add-2024"] = ("run", None, planned["add-42"][2] | {"seed": 2024})
     manifest(folder, "grokking", planned)
     bank = root / "fault-bank"
-    faulty = {"healthy": ("run", None, record(bank, "healthy", loss=2.0))}
+    faulty = {"healthy": ("run", None, record(bank, "healthy", loss=2.0, perturbation="sham", perturb_at=FAULT_AT))}
     for seed, loss in ((1, 3.0), (2, 12.0), (3, None)):
-        config = record(bank, f"stale-{seed}", seed=seed, loss=loss, perturbation="stale", perturb_at=100)
+        config = record(bank, f"stale-{seed}", seed=seed, loss=loss, perturbation="stale", perturb_at=FAULT_AT)
         faulty[f"stale-{seed}"] = ("fault", "healthy", config)
     manifest(bank, "fault-bank", faulty)
+    others = root / "same-decay"
+    same = {
+        "add-random-42": ("same-decay", None, record(others, "add-random-42", grok=None, decay=0.9)),
+        "add-random-9": ("same-decay", None, record(others, "add-random-9", seed=9, grok=None)),
+        "add-capped-42": ("grok-without-decay", None, record(others, "add-capped-42", decay=0.1, grok=1200)),
+    }
+    manifest(others, "same-decay", same)
     return root
 
 
@@ -212,17 +220,57 @@ def test_faults_are_compared_with_their_twins(pages, book):
     assert shown["ended without a number"] == "1"
 
 
+def test_a_fault_is_seen_where_its_twin_does_not_change_as_much(pages, book, results):
+    head, row = cells(pages("language").around_perturbation(book, "fault-bank"))
+    assert row[0] == "stale"
+    traces = {name: se.open_trace(results / "fault-bank" / name).edge(10) for name in ("healthy", "stale-1", "stale-2")}
+    changes = {}
+    for name, series in traces.items():
+        before = [v for s, v in zip(series.step, series["coherence"], strict=True) if s <= FAULT_AT]
+        after = [v for s, v in zip(series.step, series["coherence"], strict=True) if s >= FAULT_AT + 500]
+        changes[name] = np.mean(after[:10]) - np.mean(before[-10:])
+    third = se.open_trace(results / "fault-bank" / "stale-3").edge(10)
+    at = {int(s): v for s, v in zip(third.step, third["coherence"], strict=True)}
+    steps = sorted(at)
+    changes["stale-3"] = np.mean([at[s] for s in steps if s >= FAULT_AT + 500][:10]) - np.mean(
+        [at[s] for s in steps if s <= FAULT_AT][-10:]
+    )
+    expected = np.mean([changes[f"stale-{seed}"] - changes["healthy"] for seed in (1, 2, 3)])
+    shown = dict(zip(head, row, strict=True))["coherence"]
+    assert shown.split(" ")[0] == pages("words").number(float(expected), 2)
+
+
+def test_runs_of_the_same_decay_are_read_where_runs_like_them_make_it(pages, book, results):
+    same = book.studies["same-decay"].runs
+    assert book.reading(same["add-random-42"])["published"]["step"] == GROK
+    # Seed 9 was not run with the transition: the median of 1,500 and 1,700, the larger of two.
+    assert book.reading(same["add-random-9"])["published"]["step"] == 1700
+    (pairs,) = book.same_decay().values()
+    assert [(pair.run.name, pair.control.name) for pair in pairs] == [("add-42", "add-random-42")]
+    rows = cells(pages("pairs").by_arm(book.same_decay()))[1:]
+    trace = se.open_trace(results / "same-decay" / "add-random-42")
+    fold = at_transition(trace, GROK, stride=2, group="attention*").g23.fold
+    assert rows[0][0] == "add-random"
+    assert rows[0][3] == pages("words").number(fold)
+
+
+def test_a_run_that_groks_without_decay_is_compared_with_the_control_at_its_own_step(pages, book, results):
+    (pairs,) = book.without_decay().values()
+    assert [(pair.run.name, pair.control.name) for pair in pairs] == [("add-capped-42", "add-42-control")]
+    trace = se.open_trace(results / "grokking" / "add-42-control")
+    expected = at_transition(trace, 1200, stride=2, group="attention*")
+    assert pairs[0].of_control["published"]["step"] == 1200
+    assert pairs[0].of_control["published"]["g23"]["fold"] == pytest.approx(expected.g23.fold, rel=1e-4)
+
+
 def test_arms_are_runs_that_differ_in_their_seed_alone(pages, book):
     found = pages("arms").arms(book.studies["grokking"].recorded)
-    assert {name: len(runs) for name, runs in found.items()} == {
-        "arithmetic, run: weight_decay 1.0": 3,
-        "arithmetic, control: weight_decay 0.0": 1,
-    }
+    assert {name: len(runs) for name, runs in found.items()} == {"add": 3, "add-control": 1}
 
 
 def test_only_changed_runs_are_read_again(pages, book, results, kept, tmp_path):
     readings, studies = pages("readings"), book.studies
-    shutil.copy(kept / "grokking.json", tmp_path)
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     assert sorted(readings.load(tmp_path, "grokking")) == ["add-137", "add-42", "add-42-control", "add-7"]
     assert readings.stale(studies, tmp_path) == []
     said = []
@@ -241,13 +289,15 @@ def test_only_changed_runs_are_read_again(pages, book, results, kept, tmp_path):
         path.write_text(original)
 
 
-def test_a_control_is_read_again_when_its_twin_changes(pages, book, results, kept):
+def test_whatever_is_read_at_a_step_is_read_again_when_the_step_moves(pages, book, results, kept):
     path = results / "grokking" / "add-42" / "result.json"
     original = path.read_text()
     try:
-        path.write_text(original.replace("100.0", "101.0"))
+        path.write_text(original.replace('"first_95": 1500', '"first_95": 1550'))
         stale = pages("readings").stale(pages("records").load(results), kept)
-        assert stale == ["readings of grokking/add-42", "readings of grokking/add-42-control"]
+        assert "readings of grokking/add-42-control" in stale
+        assert "readings of same-decay/add-random-42" in stale
+        assert "readings of grokking/add-137" not in stale
     finally:
         path.write_text(original)
 
@@ -255,6 +305,7 @@ def test_a_control_is_read_again_when_its_twin_changes(pages, book, results, kep
 def test_a_reading_of_a_run_that_is_gone_is_out_of_date(pages, book, kept, tmp_path):
     plain = json.loads((kept / "grokking.json").read_text())
     plain["runs"]["sub-42"] = plain["runs"]["add-42"]
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     (tmp_path / "grokking.json").write_text(json.dumps(plain))
     assert pages("readings").stale(book.studies, tmp_path) == ["readings of grokking/sub-42, which is not recorded"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment_pages.records import Run, Study
+from experiment_pages.readings import GROKKING
+from experiment_pages.records import Run, Study, arm
 
 Reading = Mapping[str, Any]
 
@@ -96,20 +97,45 @@ class Book:
         """The recorded ones."""
         return [run for run in self.planned(study, *families) if run.result is not None]
 
-    def pairs(self, *families: str, criterion: str = "first_95") -> list[Pair]:
-        """Recorded pairs of the grokking study whose run made its transition."""
-        found = self.studies.get("grokking")
+    def pairs(self, *families: str, study: str = "grokking") -> list[Pair]:
+        """Recorded pairs of a study whose run made its transition."""
+        found = self.studies.get(study)
         if found is None:
             return []
         return [
             Pair(run, control, self.reading(run), self.reading(control))
             for run, control in found.pairs(*families)
-            if run.grok(criterion) is not None
+            if run.grok("first_95") is not None
         ]
 
-    def runs_with_decay(self, *families: str) -> list[Run]:
-        """Recorded runs of the grokking study that are no controls."""
-        return [run for run in self.recorded("grokking", *families) if run.role == "run"]
+    def same_decay(self) -> dict[str, list[Pair]]:
+        """By arm: runs that made their transition beside those of the same decay, operation and seed that did not."""
+        runs = {(run.family, run.member, run.seed): run for run in self.runs_with_decay(*GROKKING)}
+        found: dict[str, list[Pair]] = {}
+        for other in self.studies["same-decay"].recorded if "same-decay" in self.studies else []:
+            run = runs.get((other.family, other.member, other.seed))
+            if other.role == "same-decay" and run is not None and run.grok("first_95") is not None:
+                found.setdefault(arm(other), []).append(Pair(run, other, self.reading(run), self.reading(other)))
+        return found
+
+    def without_decay(self) -> dict[str, list[Pair]]:
+        """By arm: runs that made their transition without decay beside controls without decay that did not."""
+        controls = {
+            (run.family, run.member, run.seed): run
+            for run in self.recorded("grokking", *GROKKING)
+            if run.role == "control"
+        }
+        found: dict[str, list[Pair]] = {}
+        for run in self.studies["same-decay"].recorded if "same-decay" in self.studies else []:
+            control = controls.get((run.family, run.member, run.seed))
+            reading = self.reading(run)
+            if run.role == "grok-without-decay" and control is not None and "control" in reading:
+                found.setdefault(arm(run), []).append(Pair(run, control, reading, {"published": reading["control"]}))
+        return found
+
+    def runs_with_decay(self, *families: str, study: str = "grokking") -> list[Run]:
+        """Recorded runs of a study that are no controls."""
+        return [run for run in self.recorded(study, *families) if run.role == "run"]
 
 
 def both(pairs: Sequence[Pair], statistic: Statistic) -> list[tuple[float, float]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiment_pages import intervals
 from experiment_pages.book import Book
-from experiment_pages.records import Run
+from experiment_pages.records import Run, arm
 from experiment_pages.walks import CONVENTIONS
 from experiment_pages.words import NOTHING, estimate, number, percents, table
 
@@ -19,7 +19,7 @@ def positions(book: Book, study: str) -> list[str]:
             walks = [found[interval] for found in read if interval in found]
             cells = [_place(walks, convention) for convention in CONVENTIONS]
             outside = intervals.mean_share([walk["outside"] for walk in walks if walk["outside"] is not None])
-            coherence = intervals.mean([walk["coherence"] for walk in walks])
+            coherence = intervals.mean([walk["coherence"] for walk in walks if walk["coherence"] is not None])
             last = (estimate(outside, percents), estimate(coherence, _two))
             rows.append([f"{optimizer}, {interval} steps", str(len(walks)), *cells, *last])
     head = ["optimizer, interval", "runs", *(f"k* {name}" for name in CONVENTIONS), "outside the band", "coherence"]
@@ -65,6 +65,25 @@ def around_shift(book: Book) -> list[str]:
             rows.append([f"{name}, {interval} steps", *cells, estimate(intervals.difference(real, shams), _two)])
     head = ["change at the step", "shift", "sham", "shift minus sham"]
     return table(head, rows) if rows else [NOTHING]
+
+
+def around_perturbation(book: Book, study: str) -> list[str]:
+    """What changes where a perturbation begins, less what changes in the twin at the same step, by arm."""
+    planned = book.studies.get(study)
+    changes: dict[str, dict[str, list[float]]] = {}
+    for run in planned.recorded if planned else []:
+        twin = planned.runs.get(run.twin or "")
+        if twin is None:
+            continue
+        own, other = (next(iter(book.reading(each).values()), {}).get("around", {}) for each in (run, twin))
+        for name in own.keys() & other.keys():
+            changes.setdefault(arm(run), {}).setdefault(name, []).append(own[name] - other[name])
+    names = sorted({name for found in changes.values() for name in found})
+    rows = [
+        [label, *(estimate(intervals.mean(found.get(name, [])), _two) for name in names)]
+        for label, found in changes.items()
+    ]
+    return table(["arm", *names], rows) if rows else [NOTHING]
 
 
 def _two(value: float) -> str:

@@ -79,7 +79,8 @@ def counts(book: Book) -> list[str]:
     runs = book.runs_with_decay(*GROKKING)
     grokked = [run for run in runs if run.grok("first_95") is not None]
     read = [book.reading(run).get("published", {}).get("g23") for run in grokked]
-    declined = sum(fall is not None and fall["fold"] > bar for fall in read)
+    read = [fall for fall in read if fall]
+    declined = sum(fall["fold"] > bar for fall in read)
     pairs = book.pairs(*GROKKING)
     values = both(pairs, DECLINES[0])
     controls = [run for run in book.recorded("grokking", *GROKKING) if run.role == "control"]
@@ -99,7 +100,11 @@ def counts(book: Book) -> list[str]:
 
     rows = [
         ["runs with decay that reach 0.95", of("groks_with_decay"), ours(len(grokked), len(runs))],
-        [f"of these, g23 declined by more than {bar}", of("declined_with_decay"), ours(declined, len(read))],
+        [
+            f"of these, as far as there are two full windows, g23 declined by more than {bar}",
+            of("declined_with_decay"),
+            ours(declined, len(read)),
+        ],
         [
             f"controls that reach 0.95 *and* declined by more than {bar}, the published count",
             versions,

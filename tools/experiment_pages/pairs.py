@@ -10,9 +10,9 @@ from experiment_pages.words import NOTHING, beside, estimate, number, percent, p
 NO_PAIR = "No pair is recorded yet."
 
 
-def declines(book: Book, *families: str) -> list[str]:
+def declines(book: Book, *families: str, study: str = "grokking") -> list[str]:
     """Every pair: how far things fell up to the run's step, run / control."""
-    pairs = book.pairs(*families)
+    pairs = book.pairs(*families, study=study)
     if not pairs:
         return [NO_PAIR]
     rows = []
@@ -157,9 +157,25 @@ def _against_controls(book: Book, pairs: Sequence[Pair]) -> list[str]:
     return lines
 
 
-def published_falls(book: Book, family: str) -> list[str]:
+def by_arm(arms: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Runs that make the transition against others that do not, arm by arm.
+
+    Args:
+        arms: pairs of a run and what it is compared with.
+    """
+    rows = []
+    for label, pairs in arms.items():
+        for statistic in (*DECLINES[:1], DECLINES[2], DECLINES[3], *STATES[:2]):
+            row = _compared(pairs, statistic)
+            if row:
+                rows.append([label, *row])
+    head = ["arm", "", "with the transition", "without", "with : without", "with above without"]
+    return table(head, rows) if rows else [NO_PAIR]
+
+
+def published_falls(book: Book, family: str, study: str = "grokking") -> list[str]:
     """Published declines of single seeds beside ours, with growing windows as published."""
-    pairs = {pair.run.seed: pair for pair in book.pairs(family)}
+    pairs = {pair.run.seed: pair for pair in book.pairs(family, study=study)}
     rows = []
     for seed in SEEDS:
         theirs = book.published[family]["falls"][str(seed)]

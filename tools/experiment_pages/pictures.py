@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiment_pages.book import Book, Pair, Statistic
-from experiment_pages.readings import PUBLISHED
+from experiment_pages.book import Book, Pair, Statistic, both
+from experiment_pages.readings import conventions
 from spectral_edge import open_trace
 from spectral_edge.plots.frame import COLOURS, DPI, FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain, ratio_ticks
 
@@ -26,6 +26,8 @@ PANELS = (
     Statistic("g23, windows of\nsingle observations", "every observation", "g23"),
     Statistic("coherence\nat the step", "published", "coherence", multiplies=False),
 )
+GROWING = Statistic("g23, growing windows\nas published", "published", "g23_growing")
+"""In place of the first panel where the published values that stand beside are of growing windows."""
 
 
 def over_time(pairs: Sequence[Pair]) -> Figure:
@@ -78,7 +80,7 @@ def _accuracies(ax: Axes, pair: Pair) -> None:
 
 
 def _series(axes: Sequence[Axes], pair: Pair) -> None:
-    convention = PUBLISHED[pair.run.family]
+    convention = conventions(pair.run)["published"]
     for role, run in zip(ROLES, (pair.run, pair.control), strict=True):
         stride = convention.interval // run.config["observe_every"]
         series = open_trace(run.folder).edge(convention.window, stride=stride, group=convention.group)
@@ -94,14 +96,16 @@ def at_the_step(book: Book, pairs: Sequence[Pair]) -> Figure:
         pairs: recorded pairs whose run made its transition.
     """
     members = list(dict.fromkeys(pair.run.member for pair in pairs))
-    folds = sum(statistic.multiplies for statistic in PANELS)
+    published = any(_falls(book, member) for member in members)
+    shown = (GROWING if published else PANELS[0], *PANELS[1:])
+    folds = sum(statistic.multiplies for statistic in shown)
     figure = new_figure(600)
-    spans = [*[1.0] * folds, 0.22, *[1.0] * (len(PANELS) - folds)]  # a gap where the axis changes
+    spans = [*[1.0] * folds, 0.22, *[1.0] * (len(shown) - folds)]  # a gap where the axis changes
     grid = figure.add_gridspec(1, len(spans), width_ratios=spans, left=0.05, right=0.99, top=0.78, bottom=0.16)
     first = figure.add_subplot(grid[0, 0])
     axes = [first, *(figure.add_subplot(grid[0, i], sharey=first) for i in range(1, folds))]
     axes += [figure.add_subplot(grid[0, i]) for i in range(folds + 1, len(spans))]
-    for ax, statistic in zip(axes, PANELS, strict=True):
+    for ax, statistic in zip(axes, shown, strict=True):
         plain(ax)
         _dots(ax, pairs, statistic, members)
         ax.set_title(statistic.title, loc="left", fontsize=NORMAL, color=INK, pad=8)
@@ -109,11 +113,14 @@ def at_the_step(book: Book, pairs: Sequence[Pair]) -> Figure:
         ax.set_xticks(range(len(members)), members, fontsize=SMALL, **turned)
         ax.set_xlim(-0.6, len(members) - 0.4)
     _published(first, book, members)
+    drawn = [value for statistic in shown[:folds] for pair in both(pairs, statistic) for value in pair]
+    drawn += [fold for member in members for fold in _falls(book, member)]
+    first.set_ylim(min([0.9, *drawn]) / 1.15, max([25.0, *drawn]) * 1.3)
     for ax in axes[1:folds]:
         ax.tick_params(labelleft=False)
     ratio_ticks(axes[:folds])
     first.set_ylabel("times fallen up to the step", fontsize=NORMAL, color=INK)
-    _legend(figure, lines=False, published=any(_falls(book, member) for member in members))
+    _legend(figure, lines=False, published=published)
     return figure
 
 
@@ -129,8 +136,6 @@ def _dots(ax: Axes, pairs: Sequence[Pair], statistic: Statistic, members: Sequen
                     ax.plot([at], [value], "o", color=COLOURS[role], markersize=8, markeredgecolor="white", zorder=3)
     if statistic.multiplies:
         ax.set_yscale("log")
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, 0.9), max(high, 25))  # axes are shared, so that limits only widen
         ax.axhline(1.5, color=INK, linewidth=1.0, linestyle=(0, (1, 2)))
     else:
         ax.axhline(0, color=FAINT, linewidth=0.8)
@@ -166,6 +171,9 @@ def _legend(figure: Figure, *, lines: bool, published: bool = False) -> None:
         handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=2.2, label="accuracy on the training part"))
     else:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 2)), linewidth=1.2, label="published bar, 1.5"))
+    if published:
+        hollow = {"marker": "D", "linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 7}
+        handles.append(Line2D([], [], label="published, by seed", **hollow))
     figure.legend(
         handles=handles,
         loc="upper left",

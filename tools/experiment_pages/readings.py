@@ -1,19 +1,21 @@
 """Recorded traces read at the step of the transition, kept beside the results so that pages need no trace.
 
 A run is read at its own step and its control at the same step. Where a run never makes the transition both are read at
-its last step, and the reading says so.
+its last step, and the reading says so. A run that has the same decay and is not to make the transition is read at the
+step of the run with its operation and seed, or at the median step of its operation where that seed was not run.
 """
 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from experiment_pages.records import Run, Study
 from experiment_pages.walks import walks
-from spectral_edge import Trace, open_trace
+from spectral_edge import InputError, Trace, open_trace
 from spectral_edge.evaluate.transition import at_transition
 from spectral_edge.measure import decline_null
 
@@ -50,15 +52,22 @@ PUBLISHED = {
 GROKKING = tuple(PUBLISHED)
 """The families that make a transition."""
 
-READ, WALKED = ("grokking", "same-decay"), ("optimizers", "shift")
-"""Studies whose traces are read at the transition, and those of other families whose traces are read as a whole."""
+READ = ("grokking", "same-decay", "gpu")
+"""Studies whose runs of these families are read at the transition."""
+WALKED = ("optimizers", "shift", "gpu", "fault-bank", "interventions")
+"""Studies whose other traces are read from beginning to end."""
+ALL_INTERVALS = ("optimizers", "shift", "gpu")
+"""Those that are read at every interval, the others at that of the observations."""
+
+Studies = Mapping[str, Study]
 
 
-def conventions(family: str) -> dict[str, Convention]:
+def conventions(run: Run) -> dict[str, Convention]:
     """The published convention and what is changed in it, one thing at a time."""
-    published = PUBLISHED.get(family)
-    if published is None:
-        return {}
+    family = run.family
+    published = PUBLISHED[family]
+    if family == "scan" and run.config["size"] != "cpu":
+        published = replace(published, interval=500)
     found = {
         "published": published,
         "every observation": Convention(published.window, None, ATTENTION),
@@ -69,7 +78,7 @@ def conventions(family: str) -> dict[str, Convention]:
     return found
 
 
-def update(studies: Mapping[str, Study], folder: Path, *, again: bool, said: Callable[[str], None]) -> dict[str, Any]:
+def update(studies: Studies, folder: Path, *, again: bool, said: Callable[[str], None]) -> dict[str, Any]:
     """Reads what was not read yet, and keeps it.
 
     Args:
@@ -83,7 +92,7 @@ def update(studies: Mapping[str, Study], folder: Path, *, again: bool, said: Cal
     """
     kept = {name: {} if again else load(folder, name) for name in studies}
     for name, study in studies.items():
-        fresh = {run.name: _current(study, run, kept[name].get(run.name), said) for run in study.recorded}
+        fresh = {run.name: _current(studies, study, run, kept[name].get(run.name), said) for run in study.recorded}
         fresh = {run: reading for run, reading in fresh.items() if reading is not None}
         if fresh != kept[name] or again:
             folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +101,13 @@ def update(studies: Mapping[str, Study], folder: Path, *, again: bool, said: Cal
     return kept
 
 
-def stale(studies: Mapping[str, Study], folder: Path) -> list[str]:
+def stale(studies: Studies, folder: Path) -> list[str]:
     """Recorded runs whose kept readings are missing, or are of another record."""
     found: list[str] = []
     for name, study in studies.items():
         kept = load(folder, name)
         for run in study.recorded:
-            if is_read(name, run) and kept.get(run.name, {}).get("fingerprint") != _mark(study, run):
+            if is_read(name, run) and kept.get(run.name, {}).get("fingerprint") != _mark(studies, study, run):
                 found.append(f"readings of {name}/{run.name}")
         found += [f"readings of {name}/{run}, which is not recorded" for run in kept if not _known(study, run)]
     return found
@@ -108,10 +117,11 @@ def _known(study: Study, name: str) -> bool:
     return name in study.runs and study.runs[name].result is not None
 
 
-def _mark(study: Study, run: Run) -> str:
-    """What a reading depends on: the records of the run and of its twin."""
-    twin = study.runs.get(run.twin or "", run)
-    return run.fingerprint() + ("" if twin is run or twin.result is None else f"-{twin.fingerprint()}")
+def _mark(studies: Studies, study: Study, run: Run) -> str:
+    """What a reading depends on: the record of the run, the steps at which it is read, and a control read with it."""
+    control = _without_decay(studies, run)
+    read = [run.fingerprint(), *(str(step) for step in _steps(studies, study, run).values())]
+    return "-".join(read if control is None else [*read, control.fingerprint()])
 
 
 def load(folder: Path, study: str) -> dict[str, Any]:
@@ -122,37 +132,74 @@ def load(folder: Path, study: str) -> dict[str, Any]:
 
 def is_read(study: str, run: Run) -> bool:
     """Whether anything is read of a run's trace."""
-    return study in (READ if run.family in PUBLISHED else WALKED)
+    return study in WALKED or (run.family in PUBLISHED and study in READ)
 
 
-def read(study: Study, run: Run) -> dict[str, Any]:
+def read(studies: Studies, study: Study, run: Run) -> dict[str, Any]:
     """Every reading of one run, as plain values of six digits."""
-    twin = study.runs.get(run.twin or "", run)
-    if twin.result is None or run.result is None:
+    if run.result is None:
         return {}
     trace = open_trace(run.folder)
-    if run.family not in PUBLISHED:
-        return _plain(walks(trace, run))
+    if study.name not in READ or run.family not in PUBLISHED:
+        return _plain(walks(trace, run, every_interval=study.name in ALL_INTERVALS))
     found: dict[str, Any] = {}
-    for name, convention in conventions(run.family).items():
-        step = twin.grok(convention.criterion)
-        if step is not None and step > run.result["steps"]:
-            continue  # the control ended before its twin's transition
-        at = step or min(twin.result["steps"], run.result["steps"])
-        found[name] = _read(trace, run, convention, at, transition=step is not None)
+    chosen, steps = conventions(run), _steps(studies, study, run)
+    for name, convention in chosen.items():
+        step = steps[convention.criterion]
+        if step is None or step <= run.result["steps"]:  # else it ended before its twin's transition
+            found[name] = _read(trace, run, convention, step or _last(study, run), transition=step is not None)
     own = run.grok("first_95")
-    if twin is not run and own is not None:
-        found["own step"] = _read(trace, run, PUBLISHED[run.family], own, transition=True)
+    if run.role == "control" and own is not None:
+        found["own step"] = _read(trace, run, chosen["published"], own, transition=True)
+    control = _without_decay(studies, run)
+    if control is not None and own is not None and own <= control.result["steps"]:
+        found["control"] = _read(open_trace(control.folder), control, chosen["published"], own, transition=True)
     return {name: reading for name, reading in found.items() if reading}
 
 
+def _steps(studies: Studies, study: Study, run: Run) -> dict[str, int | None]:
+    """The step at which a run is read, by criterion; None where that transition was never made."""
+    criteria = ("first_95", "sustained_98")
+    if run.role == "same-decay":
+        grokking = studies["grokking"].family(run.family) if "grokking" in studies else []
+        likes = [other for other in grokking if other.role == "run" and other.member == run.member]
+        return {name: _like(likes, run.seed, name) for name in criteria}
+    twin = study.runs.get(run.twin or "", run)
+    return {name: twin.grok(name) for name in criteria}
+
+
+def _like(runs: list[Run], seed: int, criterion: str) -> int | None:
+    """The step of the run with this seed, or else the median over all of them."""
+    steps = {run.seed: step for run in runs if (step := run.grok(criterion)) is not None}
+    return steps.get(seed, median_high(steps.values()) if steps else None)
+
+
+def _last(study: Study, run: Run) -> int:
+    """The last step of a run that has no transition, or the last that it and its twin both reached."""
+    twin = study.runs.get(run.twin or "", run)
+    reached = [other.result["steps"] for other in (run, twin) if other.result is not None]
+    return min(reached)
+
+
+def _without_decay(studies: Studies, run: Run) -> Run | None:
+    """The recorded control without decay that a run which groks without decay is compared with."""
+    if run.role != "grok-without-decay" or "grokking" not in studies:
+        return None
+    found = studies["grokking"].family(run.family)
+    likes = (r for r in found if r.role == "control" and (r.member, r.seed) == (run.member, run.seed))
+    return next(likes, None)
+
+
 def _read(trace: Trace, run: Run, convention: Convention, step: int, *, transition: bool) -> dict[str, Any]:
-    """One reading; empty where the trace was not recorded often enough."""
+    """One reading; empty where the trace was not recorded often enough, or not far enough back."""
     every = run.config["observe_every"]
     if (convention.interval or every) % every:
         return {}
     stride = (convention.interval or every) // every
-    reading = at_transition(trace, step, window=convention.window, stride=stride, group=convention.group)
+    try:
+        reading = at_transition(trace, step, window=convention.window, stride=stride, group=convention.group)
+    except InputError:
+        return {}
     plain = _plain(asdict(reading))
     for fall in (value for value in plain.values() if isinstance(value, dict)):
         fall["fold"] = _short(fall["peak"] / fall["value"])
@@ -162,14 +209,14 @@ def _read(trace: Trace, run: Run, convention: Convention, step: int, *, transiti
     return plain
 
 
-def _current(study: Study, run: Run, kept: Any, said: Callable[[str], None]) -> dict[str, Any] | None:
+def _current(studies: Studies, study: Study, run: Run, kept: Any, said: Callable[[str], None]) -> dict[str, Any] | None:
     if not is_read(study.name, run):
         return None
-    mark = _mark(study, run)
+    mark = _mark(studies, study, run)
     if kept is not None and kept["fingerprint"] == mark:
         return kept
     said(f"reading {study.name}/{run.name}")
-    return {"fingerprint": mark, "readings": read(study, run)}
+    return {"fingerprint": mark, "readings": read(studies, study, run)}
 
 
 def _text(fresh: Mapping[str, Any]) -> str:

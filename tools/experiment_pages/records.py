@@ -15,6 +15,7 @@ STUDIES = {
     "optimizers": "Story models under AdamW, SGD and Muon.",
     "shift": "Language models whose data change, and those whose data do not.",
     "interventions": "Runs in which weight decay or the gradient is changed on purpose.",
+    "gpu": "SCAN, stories and shift at the published sizes, for whoever has a GPU.",
 }
 """Every study that this chapter reports, recorded or not."""
 
@@ -104,6 +105,11 @@ class Study:
             twin = self.runs.get(control.twin or "")
             if twin is not None and twin.result is not None and twin.family in families:
                 yield twin, control
+
+
+def arm(run: Run) -> str:
+    """What a run has in common with those that differ from it in nothing but the seed: its name without the seed."""
+    return "-".join(part for part in run.name.split("-") if part != str(run.seed))
 
 
 def load(results: Path) -> dict[str, Study]:

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from experiment_pages import intervals
 from experiment_pages.book import Book, by_member
 from experiment_pages.records import Run
-from experiment_pages.words import NONE, estimate, step, table
+from experiment_pages.words import NONE, NOTHING, estimate, step, table
 
 SEEDS = (42, 137, 2024)
 """The published seeds."""
 
 
-def steps(book: Book, family: str) -> list[str]:
+def steps(book: Book, family: str, study: str = "grokking") -> list[str]:
     """The steps of the transition, ours beside the published, seed by seed and as distributions."""
     known: Mapping[str, Mapping[str, Mapping[str, int | None]]] = book.published[family].get("grok", {})
-    runs = by_member(book.runs_with_decay(family))
+    runs = by_member(book.runs_with_decay(family, study=study))
     criteria = [name for name in known if name != "source"]
     rows, compared = [], {name: [] for name in criteria}
     for criterion in criteria:
@@ -62,6 +62,18 @@ def _agreement(compared: Mapping[str, Sequence[tuple[int, int]]]) -> list[str]:
             f"{estimate(found, step)} steps, ratio {estimate(relative)} (means over runs, 95 %)."
         )
     return ["", *lines] if lines else []
+
+
+def own_steps(book: Book, family: str) -> list[str]:
+    """Our steps alone, where there is nothing to compare them with."""
+    runs = book.runs_with_decay(family)
+    rows = []
+    for criterion in ("first_95", "sustained_95", "sustained_98", "stop_98"):
+        ours = {run.seed: run.grok(criterion) for run in runs}
+        if ours:
+            rows.append(_joint_row(f"{family}, {_short(criterion)}", ours, None))
+    head = ["", "seed 42 / 137 / 2024", "published at this size", "all seeds: mean [95 %]"]
+    return table(head, rows) if rows else [NOTHING]
 
 
 def joint_steps(book: Book) -> list[str]:

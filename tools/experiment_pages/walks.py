@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment_pages.records import Run
-from spectral_edge import EdgeSeries, Trace
+from spectral_edge import EdgeSeries, InputError, Trace
 from spectral_edge.measure import Memory, k_stars, known_memory, spectrum
 
 INTERVALS = (10, 20, 25, 50, 100, 200)
@@ -18,22 +18,25 @@ WINDOW = 10
 Array = NDArray[np.float64]
 
 
-def walks(trace: Trace, run: Run) -> dict[str, Any]:
-    """One reading for each interval that the trace allows, over all full windows of the whole model.
+def walks(trace: Trace, run: Run, *, every_interval: bool) -> dict[str, Any]:
+    """Readings over all full windows of the whole model, by the steps that one update spans.
 
     Args:
         trace: of the run.
         run: its record.
+        every_interval: whether at every one of `INTERVALS` that the trace allows, or at that of the observations alone.
     """
     every = run.config["observe_every"]
     found: dict[str, Any] = {}
-    for interval in INTERVALS:
-        stride = interval // every
-        if interval % every or WINDOW * stride > trace.horizon * trace.strides[-1]:
+    for interval in INTERVALS if every_interval else (every,):
+        if interval % every:
             continue
-        series = trace.edge(WINDOW, stride=stride, k_star="weighted")
+        try:
+            series = trace.edge(WINDOW, stride=interval // every, k_star="weighted")
+        except InputError:  # the windows reach further back than was recorded
+            continue
         if len(series["step"]):
-            found[str(interval)] = _walk(trace, series, stride, run)
+            found[str(interval)] = _walk(trace, series, interval // every, run)
     return found
 
 
@@ -46,11 +49,9 @@ def _walk(trace: Trace, series: EdgeSeries, stride: int, run: Run) -> dict[str, 
         "k_star": positions,
         "memory_alone": memory_alone(trace, series, stride),
         "outside": float((clear & known).sum() / known.sum()) if known.any() else None,
-        "coherence": float(np.nanmean(series["coherence"])),
-        "peak_23": float(np.nanmax(series["ratios"][:, 1])),
-        "peak_23_step": int(series["step"][np.nanargmax(series["ratios"][:, 1])]),
+        "coherence": _mean(series["coherence"]),
     }
-    at = run.config["task"].get("shift_at")
+    at = run.config["task"].get("shift_at") or run.config.get("perturb_at")
     return reading if at is None else {**reading, "around": around(series, at)}
 
 
@@ -105,8 +106,18 @@ def around(series: EdgeSeries, at: int) -> dict[str, float]:
         "sigma_3 / sigma_4": series["ratios"][:, 2],
         "R at the weighted k*": series["gap_ratio"],
         "effective rank": series["effective_rank"],
+        "log of the update norm": np.log(np.where(series["update_norm"] > 0, series["update_norm"], np.nan)),
     }
-    return {name: float(np.nanmean(values[after]) - np.nanmean(values[before])) for name, values in columns.items()}
+    known = {name: (values[before], values[after]) for name, values in columns.items()}
+    return {
+        name: float(np.nanmean(last) - np.nanmean(first))
+        for name, (first, last) in known.items()
+        if np.isfinite(first).any() and np.isfinite(last).any()
+    }
+
+
+def _mean(values: Array) -> float | None:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def _shares(positions: Array) -> dict[str, float]:
