@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,8 @@ SECONDS_PER_STEP: dict[tuple[str, str], float] = {
     ("stories", "cpu"): 0.12,
     ("shift", "cpu"): 0.083,
     ("patterns", "cpu"): 0.012,
+    ("patterns", "small"): 0.005,
+    ("patterns", "large"): 0.022,
 }
 """Seconds a step by family and size, watched and evaluated as in the studies, on one thread of an idle machine."""
 
@@ -95,10 +98,15 @@ def _kind(config: dict[str, Any]) -> str:
     return json.dumps({name: value for name, value in config.items() if name != "seed"}, sort_keys=True)
 
 
-def _width(config: dict[str, Any]) -> tuple[Any, Any]:
+def _width(config: dict[str, Any]) -> tuple[int, int]:
     """Width and depth of the network, by which runs of one size may still differ."""
-    return config["task"].get("d_model"), config["task"].get("layers")
+    return config["task"].get("d_model", 1), config["task"].get("layers", 1)
 
 
 def _from_table(config: RunConfig) -> float | None:
-    return SECONDS_PER_STEP.get((config.family, config.size))
+    """The table's seconds, less in proportion to width and depth where these are reduced from the size's own."""
+    known = SECONDS_PER_STEP.get((config.family, config.size))
+    if known is None:
+        return None
+    own, usual = (_width(each.to_dict()) for each in (config, type(config.task).preset(config.size)))
+    return known * prod(own) / prod(usual)

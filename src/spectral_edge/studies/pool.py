@@ -16,6 +16,9 @@ from spectral_edge.errors import InputError, MissingExtraError, RunError
 EXECUTORS = ("processes", "local", "slurm")
 """Processes of this machine; submitit's executor of this machine; submitit on SLURM."""
 
+_PRELOADED = ["spectral_edge.experiments", "spectral_edge.observe.kernels", "torch._dynamo"]
+"""What every run would import, the last as it makes its optimizer: some seconds, once instead of every time."""
+
 _UNFINISHED = 75
 """How a process ends whose work is to be taken up again."""
 
@@ -49,7 +52,9 @@ class Pool(Protocol):
         ...
 
 
-def open_pool(kind: str, *, workers: int, threads: int, logs: Path, hours: float, partition: str | None) -> Pool:
+def open_pool(
+    kind: str, *, workers: int, threads: int, logs: Path, hours: float, partition: str | None, gpus: int = 0
+) -> Pool:
     """A pool of a kind.
 
     Args:
@@ -59,6 +64,7 @@ def open_pool(kind: str, *, workers: int, threads: int, logs: Path, hours: float
         logs: folder of submitit's own files.
         hours: time limit of a job of submitit; a run that it cuts off is saved before, and goes on in another job.
         partition: of SLURM.
+        gpus: how many of them a job of submitit needs.
 
     Raises:
         InputError: for an unknown kind.
@@ -73,7 +79,8 @@ def open_pool(kind: str, *, workers: int, threads: int, logs: Path, hours: float
     except ImportError as error:
         raise MissingExtraError("submitit", extra="cluster", purpose=f"the executor {kind}") from error
     executor: Any = submitit.AutoExecutor(folder=str(logs / "%j"), cluster=kind)
-    executor.update_parameters(timeout_min=round(60 * hours), cpus_per_task=threads, name="spectral-edge")
+    needed = {"timeout_min": round(60 * hours), "cpus_per_task": threads, "gpus_per_node": gpus}
+    executor.update_parameters(name="spectral-edge", **needed)
     if partition is not None:
         executor.update_parameters(slurm_partition=partition)
     return _Submitit(executor, workers, threads)
@@ -91,7 +98,7 @@ class _Processes:
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
-            self._context.set_forkserver_preload(["spectral_edge.experiments"])
+            self._context.set_forkserver_preload(_PRELOADED)
         self._jobs: list[_Process] = []
 
     def submit(self, function: Callable[..., bool], *arguments: Any) -> Job:

@@ -11,14 +11,17 @@ import signal
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 from types import FrameType
 from typing import Any
 
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, SpectralEdgeWarning
 from spectral_edge.experiments import Progress, RunConfig, run
 from spectral_edge.studies.lock import locked, try_lock, unlock
 from spectral_edge.studies.plan import Planned, Study
@@ -224,12 +227,8 @@ def train(config: RunConfig, folder: Path) -> bool:
     Returns:
         Whether nothing is left to do: it finished, or failed and its folder says why.
     """
-    asked, heard, begun = False, 0.0, time.monotonic()
+    heard, begun = 0.0, time.monotonic()
     before = float((read_json(folder / PROGRESS) or {}).get("seconds", 0.0))
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
 
     def ends() -> bool:
         parent = multiprocessing.parent_process()
@@ -237,31 +236,49 @@ def train(config: RunConfig, folder: Path) -> bool:
 
     def shown(progress: Progress) -> None:
         nonlocal heard
-        now = time.monotonic()
-        if asked or (now - heard > _SAY_EVERY and ends()):
+        if asked.is_set():
             raise KeyboardInterrupt
+        now = time.monotonic()
         if now - heard > _SAY_EVERY:
             heard = now
             say(folder, step=progress.step, seconds=before + now - begun)
+            if ends():
+                raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGUSR2"):  # the second is how submitit says that the time is up
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), ask)
-    # The process of a study that was killed may still be saving this run.
-    while (lock := try_lock(folder)) is None:
-        if asked or ends():
+    with _listening() as asked, warnings.catch_warnings():
+        warnings.simplefilter("ignore", SpectralEdgeWarning)  # the trace notes what they say
+        # The process of a study that was killed may still be saving this run.
+        while (lock := try_lock(folder)) is None:
+            if asked.is_set() or ends():
+                return False
+            time.sleep(_LOOK_EVERY)
+        try:
+            run(config, folder, on_progress=shown)
+            _tidy(folder)
+        except KeyboardInterrupt:
             return False
-        time.sleep(_LOOK_EVERY)
-    try:
-        run(config, folder, on_progress=shown)
-        _tidy(folder)
-    except KeyboardInterrupt:
-        return False
-    except Exception as error:
-        _failed(folder, error)
-    finally:
-        unlock(lock)
+        except Exception as error:
+            _failed(folder, error)
+        finally:
+            unlock(lock)
     return True
+
+
+@contextmanager
+def _listening() -> Generator[Event]:
+    """An event that is set when the system asks this process to end; by the second signal submitit tells the time."""
+    asked = Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name)]
+    previous = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _failed(folder: Path, error: Exception) -> None:
