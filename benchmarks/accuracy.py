@@ -171,7 +171,7 @@ def _real(options: Options) -> list[dict[str, Any]]:
 
 def _arithmetic(options: Options) -> Iterator[tuple[str, Snapshots]]:
     """A transformer learns to add modulo 97, through memorising and grokking."""
-    size = "fast" if options.quick else "reference"
+    size = "cpu" if options.quick else "reference"
     config = configure("arithmetic", size=size, seed=options.seed)
     task = config.task.build(seed=options.seed, weight_decay=config.weight_decay, device="cpu")
     plan = [(0, 1, 4), (400, 1, 4), (600, 24, 3), (1_500, 1, 4)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ class Trace:
         return tuple(2**level for level in range(1 + min(segment.ladder_levels for segment in self.segments)))
 
     def lag_rows(self, group: Selector | None = None, *, stride: int = 1) -> Array:
-        """Lag rows `r_t[l] = <d_t, d_{t-l}>` [T, L] of the whole model, a named group, a layer, or names by glob.
+        """Lag rows `r_t[l] = <d_t, d_{t-l}>` [T, L] of the whole model, a group, a layer, or names by glob.
 
         Args:
             group: which; None is the whole model.
@@ -215,7 +216,7 @@ class Trace:
             window: number W of rows; that of the recorded run, or 10, by default.
             stride: observations that one row sums; one window every `stride` observations, aligned to the newest.
                 Where two windows reach beyond the horizon, rows of a recorded ladder serve, aligned to its newest.
-            group: a recorded group, a layer, or tensor names by glob; None is the whole model.
+            group: a recorded group, a layer, tensor names by glob, or several groups by one; None is the whole model.
             k_star: the convention that feeds gaps and adiabatic parameters.
             null: what `band_*` and `k_star_clear` compare with.
             partial: also give the published growing windows of 2 to W-1 rows after each restart.
@@ -341,6 +342,9 @@ class Trace:
             return layer
         match = matcher(group)
         found = tuple(i for i, t in enumerate(inventory.tensors) if match(t.name, t))
+        if not found and isinstance(group, str):  # several groups at once, for instance "attention_*"
+            named = (members for name, members in inventory.groups.items() if fnmatchcase(name, group))
+            found = tuple(sorted({index for members in named for index in members}))
         if not found and segment is self.segments[-1]:
             known = ", ".join(list(dict.fromkeys((*self.groups, *self.layers)))[:6])
             raise TraceError(

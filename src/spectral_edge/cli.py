@@ -5,25 +5,24 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
-from rich.progress import Progress
 
 from spectral_edge import experiments
-from spectral_edge.errors import InputError, RunError, SpectralEdgeError
+from spectral_edge.data_command import data
+from spectral_edge.errors import RunError, SpectralEdgeError
+from spectral_edge.run_command import Size, configured, run
 from spectral_edge.scan_command import scan
 from spectral_edge.simulate_command import simulate
+from spectral_edge.study_command import study
 from spectral_edge.terminal import (
-    COLUMNS,
     EXIT_FAILED,
     EXIT_INPUT,
     EXIT_INTERRUPTED,
     Json,
-    at_least,
     fail,
     print_json,
     program,
@@ -39,13 +38,11 @@ app = App(
     result_action="return_value",
 )
 
-Size = Annotated[str, Parameter(help=f"Preset: {', '.join(experiments.SIZES)}.")]
 Operation = Annotated[str, Parameter(help=f"Arithmetic operation: {', '.join(experiments.OPERATIONS)}.")]
-Settings = Annotated[list[str] | None, Parameter(name="--set", help=experiments.settings_help())]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Entry point: 0 done, 1 failed, 2 wrong input, 75 stopped when its time was up, 130 interrupted."""
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
@@ -69,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    size: Size = "fast",
+    size: Size = "cpu",
     operation: Operation = "add",
     seed: int = 42,
     steps: int | None = None,
@@ -94,7 +91,7 @@ def demo(
     options: dict[str, Any] = {"operation": operation, "seed": seed}
     if steps is not None:
         options["steps"] = steps
-    config = _configured("arithmetic", {"size": size, **options})
+    config = configured("arithmetic", {"size": size, **options})
     typed = ["demo", "--out", str(out), "--size", size, "--operation", operation, "--seed", str(seed)]
     typed += ["--steps", str(steps)] if steps is not None else []
     command = shlex.join(["spectral-edge", *typed])
@@ -118,68 +115,9 @@ def demo(
     console.print(f"Pictures: {out / 'report-*.png'} ({len(pictures)} files)", markup=False)
 
 
-@app.command
-def run(
-    family: str,
-    *,
-    size: Size = "fast",
-    seed: int = 42,
-    control: bool = False,
-    set_: Settings = None,
-    threads: int = 1,
-    out: Path | None = None,
-    as_json: Json = False,
-    quiet: bool = False,
-) -> None:
-    """Train one run of a family, watched and recorded; a run that was interrupted goes on where it was.
-
-    Args:
-        family: Family of experiments: arithmetic.
-        size: Preset.
-        seed: Seed of split, weights and batches.
-        control: Train the control, without weight decay.
-        set_: A setting.
-        threads: Threads that torch uses on the CPU; numbers and speed differ with it, and the presets are for one.
-        out: The run's folder; runs/FAMILY-SIZE-SEED by default.
-        as_json: Print one JSON object and nothing else.
-        quiet: No progress, only the result.
-    """
-    import torch
-
-    from spectral_edge.demo import recorded
-
-    at_least("--threads", threads, 1)
-    config = _configured(family, {"size": size, "seed": seed}, set_ or (), control=control)
-    folder = out or Path("runs") / f"{family}-{size}-{seed}{'-control' if control else ''}"
-    typed = ["run", family, "--size", size, "--seed", str(seed), "--threads", str(threads), "--out", str(folder)]
-    typed += [*(["--control"] if control else []), *(part for pair in set_ or [] for part in ("--set", pair))]
-    console = Console(quiet=quiet or as_json, highlight=False)
-    with Progress(*COLUMNS, console=console, disable=quiet or as_json or not console.is_terminal) as progress:
-        bar = progress.add_task(family, total=config.steps)
-
-        def shown(state: experiments.Progress) -> None:
-            if state.step % 10 == 0 or state.step == state.steps:
-                accuracy = state.metrics.get("test_accuracy")
-                label = family if accuracy is None else f"{family}  test accuracy {accuracy:.3f}"
-                progress.update(bar, completed=state.step, description=label)
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            result = experiments.run(config, folder, on_progress=shown, command=shlex.join(["spectral-edge", *typed]))
-        except KeyboardInterrupt:
-            progress.stop()
-            see = f"See it with: {program()} report {shlex.quote(str(folder))}\n" if recorded(folder) else ""
-            fail(f"Stopped.\n{see}Go on with: {program()} {shlex.join(typed)}", EXIT_INTERRUPTED)
-        finally:
-            torch.set_num_threads(before)
-    if as_json:
-        print_json({**asdict(result), "trace": str(folder / result.trace)})
-        return
-    console.print("\n".join(result.sentences), markup=False, soft_wrap=True)
-    console.print(f"Recorded in {folder}; see it with: {program()} report {folder}", markup=False, soft_wrap=True)
-
-
+app.command(run)
+app.command(study)
+app.command(data)
 app.command(scan)
 app.command(simulate)
 
@@ -252,14 +190,3 @@ def doctor(
         console.print(f"[bold]{heading}[/bold]")
         for name, value in entries.items():
             console.print(f"  {name:<14} {value}", markup=False)
-
-
-def _configured(
-    family: str, options: dict[str, Any], pairs: Sequence[str] = (), *, control: bool = False
-) -> experiments.RunConfig:
-    settings = experiments.parse_settings(pairs)
-    try:
-        config = experiments.configure(family, **{**options, **settings})
-    except InputError as error:
-        raise experiments.option_named(error, options=options, settings=settings) from error
-    return config.control() if control else config

@@ -19,6 +19,7 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 
 EXIT_FAILED = 1
 EXIT_INPUT = 2
+EXIT_UNFINISHED = 75
 EXIT_INTERRUPTED = 130
 
 
@@ -39,6 +40,16 @@ def at_least(option: str, value: int, least: int, unit: str = "") -> None:
     if value < least:
         expected = f"at least {least} {unit}".rstrip()
         raise InputError(option, expected=expected, found=str(value), remedy=f"use a larger {option}")
+
+
+def above_zero(option: str, value: float | None) -> None:
+    """Refuses a number that is not above 0; None, where the option was left out, is none.
+
+    Raises:
+        InputError: if it is.
+    """
+    if value is not None and not value > 0:
+        raise InputError(option, expected="a number above 0", found=f"{value:g}", remedy=f"use a larger {option}")
 
 
 def fail(message: str, code: int) -> NoReturn:

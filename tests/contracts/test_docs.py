@@ -126,6 +126,42 @@ def test_the_reference_of_the_theory_is_what_the_tool_makes():
         assert text == tool["linked"](text), "run: python tools/make_theory_reference.py"
 
 
+def test_the_chapter_on_experiments_is_what_the_records_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = importlib.import_module("make_experiments")
+    assert tool.out_of_date(tool.RESULTS, tool.RESULTS / "experiments") == [], "run: python tools/make_experiments.py"
+
+
+def test_kept_readings_are_what_the_traces_give(monkeypatch):
+    """Of the first pair of every study; the others are as old as their records, which the test above compares."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    records, readings = (importlib.import_module(f"experiment_pages.{name}") for name in ("records", "readings"))
+    studies = records.load(ROOT / "results")
+    for name, study in studies.items():
+        kept = readings.load(ROOT / "results" / "experiments", name)
+        chosen = [run for run in study.recorded if run.name in kept][:2]
+        for run in chosen:
+            again, found = (
+                list(leaves(value)) for value in (readings.read(studies, study, run), kept[run.name]["readings"])
+            )
+            assert [path for path, _ in again] == [path for path, _ in found], "run: make_experiments.py --again"
+            assert [value for _, value in again] == pytest.approx([value for _, value in found], rel=1e-4, abs=1e-7)
+
+
+def leaves(value, path=()):
+    """Every number of nested values, with where it stands; other values are part of that."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, list):
+        for key, inner in enumerate(value):
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, value
+    else:
+        yield (*path, value), 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_resolve(page):
     for target in LINK.findall(ANY_BLOCK.sub("", page.read_text(encoding="utf-8"))):

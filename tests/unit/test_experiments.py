@@ -27,8 +27,9 @@ from spectral_edge.experiments import (
     run,
     runner,
 )
-from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig, arithmetic_data
+from spectral_edge.experiments.families.arithmetic import OPERATIONS, ArithmeticConfig, arithmetic_data
 from spectral_edge.experiments.folder import RunFolder
+from spectral_edge.experiments.perturbation import Batch
 from spectral_edge.transitions import CRITERIA, transition_step, transition_steps
 
 BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
@@ -92,7 +93,7 @@ def test_all_operations_are_tested():
     assert list(OPERATIONS) == ["add", "sub", "mul", "x2_y2", "x2_xy_y2", "x3_xy"]
 
 
-@pytest.mark.parametrize(("size", "seed"), [("reference", 42), ("reference", 137), ("fast", 2024)])
+@pytest.mark.parametrize(("size", "seed"), [("reference", 42), ("reference", 137), ("cpu", 2024)])
 def test_split_is_pythons_shuffle_of_row_major_pairs(size, seed):
     config = configure("arithmetic", size=size, seed=seed)
     data = arithmetic_data(config.task, seed=seed)
@@ -105,7 +106,7 @@ def test_split_is_pythons_shuffle_of_row_major_pairs(size, seed):
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters"), [("fast", 72_747), ("middle", 280_635), ("reference", 290_401), ("slow", 422_881)]
+    ("size", "parameters"), [("cpu", 72_747), ("middle", 280_635), ("reference", 290_401), ("slow", 422_881)]
 )
 def test_parameter_counts(size, parameters):
     config = configure("arithmetic", size=size)
@@ -115,12 +116,9 @@ def test_parameter_counts(size, parameters):
 
 def test_the_published_attention_group():
     task = configure("arithmetic", size="reference").task.build(seed=42, weight_decay=1.0, device="cpu")
-    suffixes = [glob.removeprefix("*") for glob in task.groups["attention"]]
-    counted = [
-        parameter.numel()
-        for name, parameter in task.model.named_parameters()
-        if any(name.endswith(suffix) for suffix in suffixes)
-    ]
+    names = [name for group, globs in task.groups.items() if group.startswith("attention") for name in globs]
+    parameters = dict(task.model.named_parameters())
+    counted = [parameters[name].numel() for name in names]
     assert len(counted) == 4
     assert sum(counted) == 131_072
 
@@ -224,15 +222,15 @@ def test_unknown_family_is_refused():
 
 
 def test_control_differs_in_weight_decay_only():
-    config = configure("arithmetic", size="fast", seed=7)
+    config = configure("arithmetic", size="cpu", seed=7)
     assert config.weight_decay == 1.0
     assert config.control() == replace(config, weight_decay=0.0)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ArithmeticConfig.sizes)
 def test_published_windows_are_strides_of_the_trace(size):
     config = configure("arithmetic", size=size)
-    published = {"fast": 50, "middle": 50, "reference": 100, "slow": 2_000}[size]
+    published = {"cpu": 50, "middle": 50, "reference": 100, "slow": 2_000}[size]
     stride, rest = divmod(published, config.observe_every)
     assert rest == 0
     assert config.horizon >= 2 * config.window * stride
@@ -338,7 +336,7 @@ def test_a_finished_run_says_what_it_did(tmp_path):
     assert [progress.step for progress in seen] == list(range(1, 41))
     assert result.metrics["step"] == [1, 5, 10, 15, 20, 25, 30, 35, 40]
     assert result.parameter_count == result.watched_count == 56 + 16 + 2 * 464 + 16 + 63
-    assert (result.family, result.size, result.seed, result.steps) == ("arithmetic", "fast", 42, 40)
+    assert (result.family, result.size, result.seed, result.steps) == ("arithmetic", "cpu", 42, 40)
     assert set(result.grok) == set(BY_NAME)
     assert result.final_metrics["test_loss"] == result.metrics["test_loss"][-1] == seen[-1].metrics["test_loss"]
     written = json.loads((tmp_path / "a" / "result.json").read_text())
@@ -383,7 +381,7 @@ def test_resumption_changes_nothing(tmp_path, error, fail_at):
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     one, two = (se.open_trace(tmp_path / name / found.trace) for name in ("whole", "parts"))
     np.testing.assert_array_equal(one.steps, two.steps)
-    np.testing.assert_array_equal(one.lag_rows("attention"), two.lag_rows("attention"))
+    np.testing.assert_array_equal(one.lag_rows("attention_*"), two.lag_rows("attention_*"))
     for name in expected.final_metrics:
         np.testing.assert_array_equal(one.metrics(name), two.metrics(name))
     assert one.metrics("test_loss")[0].tolist() == expected.metrics["step"]
@@ -485,8 +483,11 @@ def test_running_leaves_the_callers_random_state(tmp_path):
 class NoisyTask(SampledTask):
     """A family of another kind: dropout draws from the global state, and there is no test accuracy."""
 
-    def batch_loss(self, rows):
-        return (self.model(torch.eye(16)[rows]) ** 2).mean() + 1.0
+    def batch(self, rows):
+        return Batch(torch.eye(16)[rows], rows)
+
+    def batch_loss(self, batch):
+        return (self.model(batch.inputs) ** 2).mean() + 1.0
 
     def evaluate(self):
         return {"weight_sum": float(sum(p.sum().item() for p in self.model.parameters())), "bad": float("nan")}
@@ -495,6 +496,7 @@ class NoisyTask(SampledTask):
 @dataclass(frozen=True, kw_only=True)
 class NoisyConfig(TaskConfig):
     family: ClassVar[str] = "noisy"
+    sizes: ClassVar[tuple[str, ...]] = ("one",)
     rate: float = 0.5
 
     @classmethod
@@ -515,6 +517,9 @@ class NoisyConfig(TaskConfig):
         model = nn.Sequential(nn.Linear(16, 8), nn.Dropout(self.rate), nn.Linear(8, 4))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=weight_decay)
         return NoisyTask(model, optimizer, train_size=16, batch_size=4, max_grad_norm=1.0, seed=seed)
+
+    def lines(self, seed):
+        yield from (("rows.txt", str(row)) for row in range(16))
 
 
 def test_any_family_runs_and_global_randomness_resumes(tmp_path):

@@ -2,7 +2,7 @@
 
     from spectral_edge.experiments import configure, run
 
-    config = configure("arithmetic", size="fast", operation="add", seed=42)
+    config = configure("arithmetic", size="cpu", operation="add", seed=42)
     result = run(config, "runs/add")
     control = run(config.control(), "runs/add-control")
     result.grok["sustained_95"]        # a step, or None where it never grokked
@@ -12,16 +12,22 @@ A family is a `TaskConfig` that builds a `Task`; the runner is the same for all.
 
 from typing import Any
 
-from spectral_edge.experiments.arithmetic import OPERATIONS, SIZES, ArithmeticConfig
 from spectral_edge.experiments.config import RunConfig, TaskConfig, require_choice, with_options
+from spectral_edge.experiments.families.arithmetic import ArithmeticConfig
+from spectral_edge.experiments.families.dyck import DyckConfig
+from spectral_edge.experiments.families.joint import DualConfig, TriConfig
+from spectral_edge.experiments.families.pairs import OPERATIONS
+from spectral_edge.experiments.families.patterns import PatternsConfig
+from spectral_edge.experiments.families.scan import ScanConfig
+from spectral_edge.experiments.families.shift import ShiftConfig
+from spectral_edge.experiments.families.stories import StoriesConfig
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
-from spectral_edge.experiments.typed import option_named, parse_settings, settings_help
+from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
 
 __all__ = [
     "FAMILIES",
     "OPERATIONS",
-    "SIZES",
     "Progress",
     "RunConfig",
     "RunResult",
@@ -35,13 +41,26 @@ __all__ = [
     "parse_settings",
     "run",
     "settings_help",
+    "sizes_help",
 ]
 
-FAMILIES: dict[str, type[TaskConfig]] = {ArithmeticConfig.family: ArithmeticConfig}
+FAMILIES: dict[str, type[TaskConfig]] = {
+    kind.family: kind
+    for kind in (
+        ArithmeticConfig,
+        DualConfig,
+        TriConfig,
+        DyckConfig,
+        ScanConfig,
+        StoriesConfig,
+        ShiftConfig,
+        PatternsConfig,
+    )
+}
 """Every family by name."""
 
 
-def configure(family: str, *, size: str = "fast", **options: Any) -> RunConfig:
+def configure(family: str, *, size: str = "cpu", **options: Any) -> RunConfig:
     """The configuration of a run.
 
     Args:

@@ -10,12 +10,14 @@ import json
 import math
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from spectral_edge.errors import InputError
+from spectral_edge.experiments.kinds import KINDS
 
 if TYPE_CHECKING:
     from spectral_edge.experiments.task import Task
@@ -30,9 +32,11 @@ class TaskConfig(ABC):
 
     Attributes:
         family: name of the family, the same for every run of it.
+        sizes: names of its presets, the smallest, "cpu", first.
     """
 
     family: ClassVar[str]
+    sizes: ClassVar[tuple[str, ...]]
 
     @classmethod
     @abstractmethod
@@ -42,6 +46,14 @@ class TaskConfig(ABC):
     @abstractmethod
     def build(self, *, seed: int, weight_decay: float, device: str) -> Task:
         """A fresh task; equal arguments build bit-identical tasks whatever the global random state."""
+
+    @abstractmethod
+    def lines(self, seed: int) -> Iterator[tuple[str, str]]:
+        """The data of a seed as text in its field's usual format: name of a file and a line of it, file by file."""
+
+    def control(self, config: RunConfig) -> RunConfig:
+        """The run that differs from `config` in what is thought to make the transition: here weight decay."""
+        return replace(config, weight_decay=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +70,19 @@ class RunConfig:
         horizon: lags that the monitor records, at least `window`.
         observe_every: steps between two observations.
         eval_every: steps between two evaluations; step 1 and the last step are evaluated too.
+        ladder: doublings that the monitor records beside its rows.
+        store: "tensors" or "groups": what lag rows are recorded of.
+        groups: glob over the names of the task's groups: those that are recorded.
+        probe_parameters: whether the parameters themselves are probed at every observation.
         checkpoint_every: steps between two checkpoints; one is taken after a minute too.
-        device: "cpu" or "cuda", with an index if wanted.
+        stop_after: steps to go on after the stop rule (test accuracy of at least 0.98 three times running) is met; None
+            trains all steps.
+        perturbation: a name of `kinds.KINDS`: what is done to the run on purpose; none by default.
+        perturb_at: the step after which it begins.
+        perturb_ramp: steps over which it grows from nothing to its full strength; 0 is abrupt.
+        strength: how strong it is, in the kind's own unit; None is the kind's usual strength.
+        device: "cpu" or "cuda", with an index if wanted. Whether there is one is asked when the run starts, so that a
+            run can be planned on another machine.
     """
 
     task: TaskConfig
@@ -71,7 +94,16 @@ class RunConfig:
     horizon: int = 40
     observe_every: int
     eval_every: int
+    ladder: int = 0
+    store: str = "tensors"
+    groups: str = "*"
+    probe_parameters: bool = False
     checkpoint_every: int
+    stop_after: int | None = None
+    perturbation: str = ""
+    perturb_at: int | None = None
+    perturb_ramp: int = 0
+    strength: float | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -80,17 +112,42 @@ class RunConfig:
         require_int("seed", self.seed, least=0)
         require_int("window", self.window, least=2)
         require_int("horizon", self.horizon, least=self.window, remedy="record at least as many lags as the window has")
+        require_int("ladder", self.ladder, least=0)
+        require_choice("store", self.store, ("tensors", "groups"))
         require_number("weight_decay", self.weight_decay, remedy="use 0 for the control")
+        if self.stop_after is not None:
+            require_int("stop_after", self.stop_after, least=0, remedy="leave it out to train all steps")
+        self._check_perturbation()
         _check_device(self.device)
+
+    def _check_perturbation(self) -> None:
+        require_int("perturb_ramp", self.perturb_ramp, least=0)
+        if not self.perturbation:
+            for name in ("perturb_at", "strength"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        name, expected="a perturbation that it belongs to", found="none", remedy="set perturbation too"
+                    )
+            return
+        require_choice("perturbation", self.perturbation, tuple(KINDS))
+        require_int("perturb_at", self.perturb_at, least=1, remedy="say after which step the perturbation begins")
+        if self.strength is not None:
+            require_number("strength", self.strength)
+            KINDS[self.perturbation].check(self.strength)
 
     @property
     def family(self) -> str:
         """Name of the task's family."""
         return self.task.family
 
+    def check_device(self) -> None:
+        """Raise `InputError` where this machine lacks the run's device."""
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise InputError("device", expected="a CUDA device", found="none on this machine", remedy="use device=cpu")
+
     def control(self) -> RunConfig:
-        """The control of this run: no weight decay, everything else the same."""
-        return replace(self, weight_decay=0.0)
+        """The control of this run: no weight decay, or what the family has in its place; everything else the same."""
+        return self.task.control(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain types, the family's name included."""
@@ -178,10 +235,23 @@ def require_number(
     raise InputError(name, expected=expected, found=repr(value), remedy=remedy)
 
 
+def require_share(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` lies from 0 to 1."""
+    require_number(name, value, remedy="pass a share from 0 to 1")
+    if isinstance(value, int | float) and value > 1:
+        raise InputError(name, expected="a share from 0 to 1", found=repr(value), remedy="pass a share from 0 to 1")
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `InputError` unless `value` is one of `choices`."""
     if value not in choices:
         raise InputError(name, expected=f"one of {', '.join(choices)}", found=repr(value), remedy="choose one of these")
+
+
+def require_flag(name: str, value: object) -> None:
+    """Raise `InputError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(name, expected="true or false", found=repr(value), remedy="pass one of the two")
 
 
 def _check_device(name: str) -> None:
@@ -191,5 +261,3 @@ def _check_device(name: str) -> None:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError("device", expected="cpu or cuda", found=repr(name), remedy="pass device='cpu'")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device", expected="a CUDA device", found="none on this machine", remedy="pass device='cpu'")

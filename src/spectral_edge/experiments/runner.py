@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ import torch
 import spectral_edge as se
 from spectral_edge.experiments.config import RunConfig
 from spectral_edge.experiments.folder import TRACE, RunFolder
+from spectral_edge.experiments.kinds import KINDS
+from spectral_edge.experiments.perturbation import Frame, Perturbed
 from spectral_edge.experiments.task import Task
 from spectral_edge.transitions import CRITERIA, transition_steps
 
@@ -66,6 +69,7 @@ class RunResult:
         steps: optimizer steps taken.
         grok: step under each criterion of `transitions.CRITERIA`, None where it was never met (censored at `steps`);
             empty for a task without test accuracy.
+        perturbed: the step after which its perturbation began; None without one, or where the run ended before.
         final_metrics: the last evaluation by name, None where it was not finite.
         metrics: every evaluation: "step" and each metric to its values in order.
         wall_seconds: time spent training, evaluating and watching, over all parts of a resumed run.
@@ -83,6 +87,7 @@ class RunResult:
     watched_count: int
     steps: int
     grok: dict[str, int | None]
+    perturbed: int | None
     final_metrics: dict[str, float | None]
     metrics: dict[str, list[float | None]]
     wall_seconds: float
@@ -126,8 +131,8 @@ def run(
         The result, as recorded in `result.json`. A finished run's is returned without training.
 
     Raises:
-        InputError: where the folder holds a run of another configuration, or any run with `resume=False`, or where
-            nothing can be written there.
+        InputError: where the folder holds a run of another configuration, or any run with `resume=False`, where
+            nothing can be written there, or where this machine lacks the run's device.
     """
     folder = RunFolder(Path(out), config=config.to_dict())
     if not resume:
@@ -136,12 +141,15 @@ def run(
     if recorded is not None:
         return RunResult(**recorded)
     folder.check_writable()
+    config.check_device()
     device = torch.device(config.device)
     devices = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         state = folder.load_checkpoint(device=config.device)
         task = config.task.build(seed=config.seed, weight_decay=config.weight_decay, device=config.device)
+        if config.perturbation:
+            task.frame = _frame(config, task)
         if state is not None:
             task.load_state_dict(state["task"])
         command = command or config.command(f"runs/{folder.path.name}")
@@ -151,7 +159,9 @@ def run(
             window=config.window,
             horizon=config.horizon,
             every=config.observe_every,
-            groups=task.groups,
+            groups={name: globs for name, globs in task.groups.items() if fnmatchcase(name, config.groups)},
+            ladder=config.ladder,
+            store=config.store,
             out=folder.trace,
             metadata={"config": config.to_dict(), "seed": config.seed, "command": command},
         ) as monitor:
@@ -170,6 +180,7 @@ def run(
         watched_count=watched,
         steps=loop.step,
         grok=_grok(loop.metrics),
+        perturbed=config.perturb_at if config.perturb_at is not None and loop.step > config.perturb_at else None,
         final_metrics={name: _finite(values[-1]) for name, values in loop.metrics.items() if name != "step"},
         metrics={name: [_finite(value) for value in values] for name, values in loop.metrics.items()},
         wall_seconds=round(loop.seconds, 3),
@@ -210,6 +221,7 @@ class _Loop:
         self.metrics: dict[str, list[float]] = {"step": []}
         self._config, self._task, self._monitor, self._folder = config, task, monitor, folder
         self._on_progress = on_progress
+        self._stop: int | None = None
         self._saved = time.perf_counter()
 
     def train(self) -> None:
@@ -223,17 +235,20 @@ class _Loop:
             # A run killed before its first checkpoint still finds a state that agrees with its trace.
             self._save(started)
         with _Interrupt() as interrupt:
-            while self.step < config.steps and not interrupt.requested:
+            while not self.ended and not interrupt.requested:
                 loss, grad_norm = task.train_step()
                 newest = monitor.step(loss=loss, grad_norm=grad_norm, max_grad_norm=max_grad_norm)
                 reading = reading if newest is None else newest
                 self.step += 1
-                if self.step == 1 or self.step % config.eval_every == 0 or self.step == config.steps:
+                if config.probe_parameters and monitor.observed:
+                    monitor.probe(parameters="parameters")
+                if self.step == 1 or self.step % config.eval_every == 0 or self.ended:
                     latest = task.evaluate()
                     monitor.log(**latest)
                     self.metrics["step"].append(self.step)
                     for name, value in latest.items():
                         self.metrics.setdefault(name, []).append(value)
+                    self._stop = self._stop or self._stop_rule()
                 if self._on_progress is not None:
                     try:
                         self._on_progress(Progress(self.step, config.steps, loss, latest, reading))
@@ -247,14 +262,27 @@ class _Loop:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint; the task has been restored already, because the monitor starts from it."""
         self.step, self.seconds, self.metrics = state["step"], state["seconds"], state["metrics"]
+        self._stop = self._stop_rule()
         self._monitor.load_state_dict(state["monitor"])
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self._config.device)
 
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are taken, or as many as were to follow the stop rule."""
+        return self.step >= self._config.steps or (self._stop is not None and self.step >= self._stop)
+
+    def _stop_rule(self) -> int | None:
+        """The step at which to end, once the stop rule is met."""
+        if self._config.stop_after is None:
+            return None
+        met = _grok(self.metrics).get("stop_98")
+        return None if met is None else met + self._config.stop_after
+
     def _due(self) -> bool:
         """Whether a checkpoint is due by step, at the end or by time; when it is taken changes no reading."""
-        by_step = self.step % self._config.checkpoint_every == 0 or self.step == self._config.steps
+        by_step = self.step % self._config.checkpoint_every == 0 or self.ended
         return by_step or time.perf_counter() - self._saved >= CHECKPOINT_SECONDS
 
     def _save(self, started: float) -> None:
@@ -301,6 +329,15 @@ class _Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def _frame(config: RunConfig, task: Task) -> Frame:
+    """The perturbation of a run, bound to its task."""
+    kind = KINDS[config.perturbation]
+    strength = kind.usual if config.strength is None else config.strength
+    assert config.perturb_at is not None  # checked with the configuration
+    acting = kind(cast(Perturbed, task), strength=strength, seed=config.seed)
+    return Frame(acting, at=config.perturb_at, ramp=config.perturb_ramp)
 
 
 def _grok(metrics: Mapping[str, list[float]]) -> dict[str, int | None]:

@@ -6,17 +6,28 @@ from dataclasses import fields
 from typing import Any
 
 from spectral_edge.errors import InputError
-from spectral_edge.experiments.arithmetic import OPERATIONS, ArithmeticConfig
-from spectral_edge.experiments.config import RunConfig
+from spectral_edge.experiments.config import RunConfig, TaskConfig
 
 _GIVEN_OTHERWISE = ("task", "size", "seed")
 
 
-def settings_help() -> str:
+def settings_help(families: Mapping[str, type[TaskConfig]]) -> str:
     """What `--set` accepts, for its help text."""
-    named = [field.name for kind in (ArithmeticConfig, RunConfig) for field in fields(kind)]
-    names = ", ".join(name for name in named if name not in _GIVEN_OTHERWISE)
-    return f"A setting as name=value; repeatable. Names: {names}. Operations: {', '.join(OPERATIONS)}."
+    common = _named(RunConfig)
+    own = [f"{name}: {', '.join(_named(kind))}" for name, kind in families.items()]
+    return f"A setting as name=value; repeatable. All families: {', '.join(common)}. By family: {'; '.join(own)}."
+
+
+def sizes_help(families: Mapping[str, type[TaskConfig]]) -> str:
+    """Which presets there are, for the help text."""
+    by_sizes: dict[tuple[str, ...], list[str]] = {}
+    for name, kind in families.items():
+        by_sizes.setdefault(kind.sizes, []).append(name)
+    return "; ".join(f"{', '.join(sizes)} ({', '.join(names)})" for sizes, names in by_sizes.items())
+
+
+def _named(kind: type[Any]) -> list[str]:
+    return [field.name for field in fields(kind) if field.name not in _GIVEN_OTHERWISE]
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

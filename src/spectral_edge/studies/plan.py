@@ -2,10 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from math import ceil
 
 from spectral_edge.errors import InputError
 from spectral_edge.experiments import RunConfig
+from spectral_edge.experiments.config import require_choice
+
+HALVES = ("development", "held-out")
+"""Runs on which alarms may be tuned, and those on which they are judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +23,7 @@ class Planned:
         role: what it is in the study's design, for instance "run" or "control".
         twin: the run that it is compared with; where given, it trains as many steps as that one did and `longer` more.
         longer: share of the twin's steps to add.
+        half: "development" or "held-out", where the study keeps runs apart on which nothing is tuned.
     """
 
     name: str
@@ -25,6 +31,10 @@ class Planned:
     role: str = "run"
     twin: str | None = None
     longer: float = 0.5
+    half: str = ""
+
+    def __post_init__(self) -> None:
+        require_choice("half", self.half, ("", *HALVES))
 
     def resolved(self, twin_steps: int | None) -> RunConfig:
         """The configuration, once the number of its twin's steps is known; rounded up to whole evaluations."""
@@ -66,14 +76,17 @@ class Study:
                 )
             known.add(planned.name)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that its runs ask for."""
+        return tuple(sorted({planned.config.device for planned in self.runs}))
+
     def some(self, patterns: Iterable[str]) -> "Study":
         """The runs whose names match any of the globs, with the twins that they need.
 
         Raises:
             InputError: if a pattern matches none.
         """
-        from fnmatch import fnmatchcase
-
         by_name: Mapping[str, Planned] = {planned.name: planned for planned in self.runs}
         wanted: set[str] = set()
         for pattern in patterns:

@@ -3,64 +3,68 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from spectral_edge.errors import InputError, MissingExtraError
-
-busy = threading.Event()
-"""Whether this process trains a run."""
+from spectral_edge.errors import InputError, MissingExtraError, RunError
 
 EXECUTORS = ("processes", "local", "slurm")
 """Processes of this machine; submitit's executor of this machine; submitit on SLURM."""
 
+_PRELOADED = ["spectral_edge.experiments", "spectral_edge.observe.kernels", "torch._dynamo"]
+"""What every run would import, the last as it makes its optimizer: some seconds, once instead of every time."""
+
+_UNFINISHED = 75
+"""How a process ends whose work is to be taken up again."""
+
 
 class Job(Protocol):
-    """One piece of work under way; futures of the standard library and submitit's jobs both are."""
+    """One piece of work under way; submitit's jobs are such."""
 
     def done(self) -> bool:
         """Whether it ended, well or not."""
         ...
 
-    def result(self) -> Any:
-        """What it gave; raises what went wrong."""
-        ...
-
-    def cancel(self) -> Any:
-        """Asks it not to start, or to stop."""
+    def result(self) -> bool:
+        """Whether the work is finished; raises where its process died."""
         ...
 
 
 class Pool(Protocol):
-    """Takes pieces of work."""
+    """Takes pieces of work and starts them at once; whoever hands them in keeps to its room."""
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Starts a piece of work when there is room."""
+    @property
+    def room(self) -> int:
+        """How many pieces may be under way."""
         ...
 
-    def stop(self) -> None:
-        """Asks what is under way to save itself and end, starts nothing more, and waits for that."""
+    def submit(self, function: Callable[..., bool], *arguments: Any) -> Job:
+        """Starts a piece of work: a function that says whether it finished."""
         ...
 
-    def close(self) -> None:
-        """Ends the pool when all is done."""
+    def kill(self) -> None:
+        """Ends what is under way at once."""
         ...
 
 
-def open_pool(kind: str, *, workers: int, threads: int, logs: Path, hours: float, partition: str | None) -> Pool:
+def open_pool(
+    kind: str, *, workers: int, threads: int, logs: Path, hours: float, partition: str | None, gpus: int = 0
+) -> Pool:
     """A pool of a kind.
 
     Args:
         kind: one of `EXECUTORS`.
-        workers: runs at a time; on SLURM the scheduler decides and this bounds the array.
+        workers: runs at a time.
         threads: threads of torch in each.
         logs: folder of submitit's own files.
-        hours: time limit of a job on SLURM; a run that is cut off goes on when the study is started again.
+        hours: time limit of a job of submitit; a run that it cuts off is saved before, and goes on in another job.
         partition: of SLURM.
+        gpus: how many of them a job of submitit needs.
 
     Raises:
         InputError: for an unknown kind.
@@ -75,132 +79,109 @@ def open_pool(kind: str, *, workers: int, threads: int, logs: Path, hours: float
     except ImportError as error:
         raise MissingExtraError("submitit", extra="cluster", purpose=f"the executor {kind}") from error
     executor: Any = submitit.AutoExecutor(folder=str(logs / "%j"), cluster=kind)
-    executor.update_parameters(
-        timeout_min=round(60 * hours), cpus_per_task=threads, slurm_array_parallelism=workers, name="spectral-edge"
-    )
+    needed = {"timeout_min": round(60 * hours), "cpus_per_task": threads, "gpus_per_node": gpus}
+    executor.update_parameters(name="spectral-edge", **needed)
     if partition is not None:
         executor.update_parameters(slurm_partition=partition)
-    return _Submitit(executor, threads, workers if kind == "local" else None)
+    return _Submitit(executor, workers, threads)
 
 
 class _Processes:
-    """Processes of this machine, in process groups of their own: a terminal's Ctrl-C reaches them through `stop` only.
+    """A process for each piece of work, so that one that is killed takes none with it.
 
-    Otherwise it would come twice, and the second one ends a run without saving it.
+    They are forked from a server that has imported torch already, where the system can, and begin at once.
     """
 
     def __init__(self, workers: int, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_alone, initargs=(threads,))
+        self.room = workers
+        self._threads = threads
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            self._context.set_forkserver_preload(_PRELOADED)
+        self._jobs: list[_Process] = []
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        return self._executor.submit(function, *arguments)
+    def submit(self, function: Callable[..., bool], *arguments: Any) -> Job:
+        process = self._context.Process(target=_alone, args=(self._threads, function, *arguments))
+        with _ctrl_c_ignored():
+            process.start()
+        self._jobs = [job for job in self._jobs if not job.done()]
+        self._jobs.append(_Process(process))
+        return self._jobs[-1]
 
-    def stop(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
-        self._executor.shutdown(wait=True)
+    def kill(self) -> None:
+        for job in self._jobs:
+            job.kill()
 
-    def close(self) -> None:
-        self._executor.shutdown()
+
+class _Process:
+    """A process as a job."""
+
+    def __init__(self, process: BaseProcess) -> None:
+        self._process = process
+
+    def done(self) -> bool:
+        return not self._process.is_alive()
+
+    def result(self) -> bool:
+        code = self._process.exitcode
+        if code in (0, _UNFINISHED):
+            return code == 0
+        by = "ended by code" if code is None or code > 0 else "killed by signal"
+        raise RunError(
+            "process of a run",
+            expected="one that ends by itself",
+            found=f"one {by} {abs(code or 0)}",
+            remedy="start the study again: it goes on at the last checkpoint",
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
 
 
 class _Submitit:
-    """A submitit executor as a pool. Its executor of this machine starts all at once, so the pool holds jobs back."""
+    """A submitit executor as a pool."""
 
-    def __init__(self, executor: Any, threads: int, room: int | None) -> None:
+    def __init__(self, executor: Any, workers: int, threads: int) -> None:
+        self.room = workers
         self._executor = executor
         self._threads = threads
-        self._room = room
-        self._jobs: list[_Held] = []
+        self._jobs: list[Any] = []
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> "Job":
-        job = _Held(self, lambda: self._executor.submit(_with_threads, self._threads, function, *arguments))
-        self._jobs.append(job)
-        self.start()
-        return job
+    def submit(self, function: Callable[..., bool], *arguments: Any) -> Job:
+        self._jobs.append(self._executor.submit(_with_threads, self._threads, function, *arguments))
+        return self._jobs[-1]
 
-    def start(self) -> None:
-        """Starts as many jobs as there is room for."""
-        running = sum(job.started and not job.finished() for job in self._jobs)
+    def kill(self) -> None:
         for job in self._jobs:
-            if self._room is not None and running >= self._room:
-                return
-            if not job.started and not job.cancelled:
-                job.start()
-                running += 1
-
-    def stop(self) -> None:
-        for job in self._jobs:
-            if not job.finished():
+            if not job.done():
                 job.cancel()
 
-    def close(self) -> None:
-        for job in self._jobs:
-            if job.started:
-                job.wait()
+
+@contextmanager
+def _ctrl_c_ignored():  # noqa: ANN202
+    """A process that is started here ignores Ctrl-C from its first instant on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
-class _Held:
-    """A submitit job that starts when there is room."""
-
-    def __init__(self, pool: _Submitit, submit: Callable[[], Any]) -> None:
-        self._pool = pool
-        self._submit = submit
-        self._job: Any = None
-        self.cancelled = False
-
-    @property
-    def started(self) -> bool:
-        return self._job is not None
-
-    def start(self) -> None:
-        self._job = self._submit()
-
-    def finished(self) -> bool:
-        return self.cancelled or (self._job is not None and bool(self._job.done()))
-
-    def done(self) -> bool:
-        self._pool.start()
-        return self.finished()
-
-    def result(self) -> Any:
-        return self._job.result()
-
-    def wait(self) -> None:
-        self._job.wait()
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        if self._job is not None:
-            self._job.cancel()
+def _alone(threads: int, function: Callable[..., bool], *arguments: Any) -> None:
+    """The main function of a process: a terminal's Ctrl-C does not reach it, the study asks it to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    sys.exit(0 if _with_threads(threads, function, *arguments) else _UNFINISHED)
 
 
-def _alone(threads: int) -> None:
-    os.setpgid(0, 0)
-    _prepare(threads)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this worker once the study is gone: the next one must not meet a second trainer of the same run."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGINT)  # a run under way finishes its step and saves itself
-    while busy.is_set():
-        time.sleep(0.2)
-    os._exit(1)
-
-
-def _prepare(threads: int) -> None:
+def _with_threads(threads: int, function: Callable[..., bool], *arguments: Any) -> bool:
     import torch
 
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-
-
-def _with_threads(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    _prepare(threads)
     return function(*arguments)

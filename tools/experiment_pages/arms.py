@@ -1,0 +1,117 @@
+"""Tables of studies by arm: runs that differ in nothing but their seed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from experiment_pages import intervals
+from experiment_pages.book import Book
+from experiment_pages.records import Run, arm
+from experiment_pages.words import NONE, NOTHING, estimate, number, percent, step, table
+
+LOSSES = ("test_loss", "validation_loss", "val_loss")
+"""Names under which families log the loss on held-out data, the first that is there."""
+
+
+def arms(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs by arm, in the order of the plan."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(arm(run), []).append(run)
+    return found
+
+
+def outcomes(book: Book, study: str) -> list[str]:
+    """What became of every arm of a study."""
+    planned = book.studies.get(study)
+    if planned is None or not planned.recorded:
+        return [NOTHING]
+    rows = []
+    for label, runs in arms(planned.recorded).items():
+        grokked = [run.grok("sustained_95") for run in runs if run.result["grok"]]
+        met = [at for at in grokked if at is not None]
+        accuracies = [value for run in runs if (value := run.final("test_accuracy")) is not None]
+        losses = [value for run in runs if (value := held_out(run)) is not None]
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                percent(intervals.share(len(met), len(grokked))),
+                estimate(intervals.mean(met), step),
+                estimate(intervals.mean(accuracies)),
+                estimate(intervals.mean(losses)),
+            ]
+        )
+    head = ["arm", "runs", "reach 0.95, three times running", "at step", "test accuracy at the end"]
+    return table([*head, "loss on held-out data at the end"], rows)
+
+
+def halves(book: Book, study: str) -> list[str]:
+    """How many runs of each role are in each half, and how many of them made a transition."""
+    planned = book.studies.get(study)
+    if planned is None:
+        return [NOTHING]
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for run in planned.runs.values():
+        counts[run.half, run.role, "planned"] += 1
+        if run.result is not None:
+            made = run.grok("sustained_95") is not None
+            counts[run.half, run.role, "with" if made else "without"] += 1
+    kinds = sorted({key[:2] for key in counts})
+    names = ("planned", "with", "without")
+    rows = [[half or "neither", role, *(str(counts[half, role, name]) for name in names)] for half, role in kinds]
+    return table(["half", "expected", "planned", "recorded with a transition", "recorded without"], rows)
+
+
+def perturbed(book: Book, study: str, abouts: Mapping[str, str]) -> list[str]:
+    """What each perturbation did to its runs, against their twins.
+
+    Args:
+        book: what is recorded.
+        study: its name.
+        abouts: what every kind does, in words.
+    """
+    planned = book.studies.get(study)
+    recorded = [] if planned is None else planned.recorded
+    runs = [run for run in recorded if run.config.get("perturbation") not in (None, "", "sham")]
+    if not runs:
+        return [NOTHING]
+    found: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        how = "gradual" if run.config["perturb_ramp"] else "abrupt"
+        found.setdefault((run.family, run.config["perturbation"], how), []).append(run)
+    rows = []
+    for (family, kind, how), members in sorted(found.items()):
+        twins = [planned.runs.get(run.twin or "") for run in members]
+        ratios = [
+            own / other
+            for run, twin in zip(members, twins, strict=True)
+            if twin is not None and (own := held_out(run)) and (other := held_out(twin))
+        ]
+        broken = sum(held_out(run) is None for run in members)
+        rows.append(
+            [
+                f"`{kind}`, {how}",
+                family,
+                abouts.get(kind, NONE),
+                str(len(members)),
+                estimate(intervals.geometric(ratios)),
+                str(broken),
+            ]
+        )
+    head = ["fault", "family", "what is done", "runs", "final held-out loss over the twin's", "ended without a number"]
+    return table(head, rows)
+
+
+def held_out(run: Run) -> float | None:
+    """The last loss on held-out data, None where none is logged or it is no number."""
+    return next((run.final(name) for name in LOSSES if run.result and name in run.result["final_metrics"]), None)
+
+
+def finals(book: Book, study: str) -> list[str]:
+    """The last evaluation of every recorded run of a study."""
+    runs = book.studies[study].recorded if study in book.studies else []
+    if not runs:
+        return [NOTHING]
+    names = list(dict.fromkeys(name for run in runs for name in run.result["final_metrics"]))
+    rows = [[run.name, step(run.result["steps"]), *(number(run.final(name)) for name in names)] for run in runs]
+    return table(["run", "steps", *(name.replace("_", " ") for name in names)], rows)
