@@ -269,7 +269,7 @@ def _against_sign(ax: Axes, runs: Sequence[Windows], gentle: Sequence[Windows]) 
 def main() -> None:
     """Runs all arms, judges, draws and records."""
     options = script_options(__doc__ or "", "examples/consistency/edge_of_stability.py", results="results/consistency")
-    settings = Settings(seeds=2, steps=300) if options.quick else Settings()
+    settings = Settings(seeds=2, steps=80) if options.quick else Settings()
     arms: dict[str, tuple[list[Windows], list[Windows]]] = {}
     for kind, rate in RATES.items():
         seeds = range(FIRST_SEED, FIRST_SEED + settings.seeds)

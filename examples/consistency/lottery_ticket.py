@@ -642,7 +642,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(8, {"classifier": 1440, "grokking": 6000}, 999)
     if options.quick:
-        settings = Settings(2, {"classifier": 120, "grokking": 120}, 99)
+        settings = Settings(2, {"classifier": 120, "grokking": 120}, 19)
     arms: dict[str, list[Found]] = {}
     for arm, (_, build) in ARMS.items():
         seeds = range(FIRST_SEED, FIRST_SEED + settings.seeds)

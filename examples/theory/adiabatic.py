@@ -114,7 +114,7 @@ def calibrated(options: Options) -> Numbers:
     found = {}
     for window in WINDOWS:
         full = 4000 if window == 20 else 10_000
-        count = 150 if options.quick else full
+        count = 30 if options.quick else full
         for name in COVARIANCES:
             for key, (_, memory) in MEMORIES.items():
                 gram = noise(name, window, memory, count, 100 + window)
@@ -133,7 +133,7 @@ def calibrated(options: Options) -> Numbers:
 
 def seen(options: Options) -> Numbers:
     """How windows with structure are labelled, at W = 10: a share of the energy in one direction over noise."""
-    count, window = (150 if options.quick else 4000), 10
+    count, window = (30 if options.quick else 4000), 10
     time = np.arange(2 * window)
     rng = np.random.default_rng(7)
     correlated = np.linalg.cholesky(0.9 ** np.abs(np.subtract.outer(time, time)))

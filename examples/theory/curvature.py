@@ -285,7 +285,7 @@ def _bounds(ax: Axes, windows: Sequence[Measured]) -> None:
 def main() -> None:
     """Runs both arms, draws and records."""
     options = script_options(__doc__ or "", "examples/theory/curvature.py")
-    settings = Settings(steps=300, examples=128, width=10) if options.quick else Settings()
+    settings = Settings(steps=200, examples=128, width=8) if options.quick else Settings()
     arms = {"full": train(settings.examples, settings), "mini": train(32, settings)}
     numbers: dict[str, Any] = {arm: counted(windows) for arm, windows in arms.items()}
     said = sentences(numbers)

@@ -206,7 +206,7 @@ def main() -> None:
     """Trains, scores, draws, says and records."""
     torch.set_num_threads(1)
     options = script_options(str(__doc__).splitlines()[0], "examples/theory/gap_change.py")
-    steps, seeds, every = (9 * WINDOW * 4, 1, 4) if options.quick else (4000, 6, EVERY)
+    steps, seeds, every = (9 * WINDOW, 1, 1) if options.quick else (4000, 6, EVERY)
     scores: dict[str, dict[str, Score]] = {}
     numbers: dict[str, dict[str, Any]] = {}
     first: dict[str, GapChange] = {}

@@ -282,8 +282,8 @@ def main() -> None:
         "Hysteresis under a slow learning-rate cycle, told from lag.", "examples/theory/hysteresis.py"
     )
     torch.set_num_threads(1)
-    periods, cycles, settle = ((24, 48, 96), 6, 100) if options.quick else (PERIODS, CYCLES, SETTLE)
-    rest, watched = (50, 200) if options.quick else (6000, 2500)
+    periods, cycles, settle = ((16, 32, 64), 6, 20) if options.quick else (PERIODS, CYCLES, SETTLE)
+    rest, watched = (20, 150) if options.quick else (6000, 2500)
     seeds = range(FIRST_SEED, FIRST_SEED + (1 if options.quick else SEEDS))
     found: dict[str, Found] = {kind: planted_loops(kind, periods, cycles, seeds) for kind in ("loop", "lag")}
     found["live"], found["twin"] = live_loops(periods, cycles, settle, seeds)

@@ -456,10 +456,10 @@ def main() -> None:
     """Runs both blocks."""
     options = script_options("Interventions on the updates of grokking runs.", "examples/theory/interventions.py")
     torch.set_num_threads(1)
-    seeds, steps, every = (2, 10, 5) if options.quick else (SEEDS, STEPS, EVERY)
+    seeds, steps, every = (2, 4, 2) if options.quick else (SEEDS, STEPS, EVERY)
     found: dict[str, list[Seed]] = {}
     for name, block in BLOCKS.items():
-        start = 100 if options.quick else block.start
+        start = 40 if options.quick else block.start
         found[name] = [one_seed(block, seed, start=start, steps=steps, every=every) for seed in range(seeds)]
         print("\n".join(sentences(block.title, found[name])), flush=True)
     picture(found, options.out / "interventions.png")

@@ -40,7 +40,7 @@ class Run:
     gradients: int
 
 
-def train(kind: str, activation: str, every: int, observations: int, seed: int = 0) -> Run:
+def train(kind: str, activation: str, every: int, observations: int, seed: int = 0, *, hidden: int = 256) -> Run:
     """Trains and records the paths of the next batch's loss and of the validation loss."""
     generator = torch.Generator().manual_seed(seed + 100)
     torch.manual_seed(seed)
@@ -48,7 +48,11 @@ def train(kind: str, activation: str, every: int, observations: int, seed: int =
     pairs = pairs[torch.randperm(len(pairs), generator=generator)]
     labels, half = pairs.sum(dim=1) % MODULUS, len(pairs) // 2
     model = nn.Sequential(
-        nn.Embedding(MODULUS, 32), nn.Flatten(), nn.Linear(64, 256), ACTIVATIONS[activation](), nn.Linear(256, MODULUS)
+        nn.Embedding(MODULUS, 32),
+        nn.Flatten(),
+        nn.Linear(64, hidden),
+        ACTIVATIONS[activation](),
+        nn.Linear(hidden, MODULUS),
     ).double()
     optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     if kind == "AdamW":
@@ -276,12 +280,14 @@ def main() -> None:
     """Runs everything, prints what was found, writes the figure and its numbers."""
     torch.set_num_threads(1)
     options = script_options("The change of a validation loss by mode.", "examples/theory/loss.py")
-    counts = {1: 24, 10: 24, 50: 22} if options.quick else {1: 150, 10: 150, 50: 60}
+    counts = dict.fromkeys(EVERY, 22) if options.quick else {1: 150, 10: 150, 50: 60}
+    intervals = dict(zip(EVERY, (1, 2, 5) if options.quick else EVERY, strict=True))
+    hidden = 16 if options.quick else 256
     numbers: dict[str, Any] = {"axes": {}}
     for activation in ACTIVATIONS:
         for kind in KINDS:
             for every in EVERY:
-                run = train(kind, activation, every, counts[every])
+                run = train(kind, activation, intervals[every], counts[every], hidden=hidden)
                 numbers[f"{kind} {activation} {every}"] = measure(run)
                 if activation == "ReLU":
                     numbers["axes"][f"{kind} {every}"] = axes_compared(run)
