@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 import spectral_edge as se
-from spectral_edge.experiments import SampledTask
+from spectral_edge.experiments import Batch, SampledTask
 from spectral_edge.modes.cycle import Cycle, Readings, drive, read
 from spectral_edge.modes.hysteresis import Loops, RateDependence, lag_area, loops, rate_dependence
 from spectral_edge.modes.streams import Drift, planted, twin
@@ -106,9 +106,13 @@ class Addition(SampledTask):
         train_size = int(0.7 * len(self.pairs))
         super().__init__(model, optimizer, train_size=train_size, batch_size=128, max_grad_norm=math.inf, seed=seed)
 
-    def batch_loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of training pairs."""
-        return functional.cross_entropy(self.model(self.pairs[rows]), self.labels[rows])
+    def batch(self, rows: torch.Tensor) -> Batch:
+        """Training pairs and their sums."""
+        return Batch(self.pairs[rows], self.labels[rows])
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(self.model(batch.inputs), batch.targets)
 
     def evaluate(self) -> dict[str, float]:
         """Nothing: the window is what is watched here."""

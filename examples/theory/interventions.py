@@ -25,7 +25,7 @@ from torch.nn import functional
 
 import spectral_edge as se
 from spectral_edge import modes
-from spectral_edge.experiments import SampledTask, TrainStep
+from spectral_edge.experiments import Batch, SampledTask, TrainStep
 from spectral_edge.modes.contrast import Maximality, Paired, maximality, paired
 from spectral_edge.modes.interventions import random_direction, row_space_direction
 from spectral_edge.modes.trial import Arm, ArmResult, run_arms
@@ -63,7 +63,7 @@ class Addition(SampledTask):
         self.pairs = torch.cartesian_prod(torch.arange(MODULUS), torch.arange(MODULUS))[order]
         self.labels = self.pairs.sum(dim=1) % MODULUS
         self.cut = int(0.7 * len(self.pairs))
-        self.batch = batch
+        self.whole = batch is None
         torch.manual_seed(seed)
         model = nn.Sequential(
             nn.Embedding(MODULUS, 32), nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, MODULUS)
@@ -73,13 +73,17 @@ class Addition(SampledTask):
             model, optimizer, train_size=self.cut, batch_size=batch or self.cut, max_grad_norm=math.inf, seed=seed
         )
 
-    def batch_loss(self, rows: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of training pairs."""
-        return functional.cross_entropy(self.model(self.pairs[rows]), self.labels[rows])
+    def batch(self, rows: torch.Tensor) -> Batch:
+        """Training pairs and their sums."""
+        return Batch(self.pairs[rows], self.labels[rows])
+
+    def batch_loss(self, batch: Batch) -> torch.Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(self.model(batch.inputs), batch.targets)
 
     def train_step(self) -> TrainStep:
         """A drawn batch, or all training pairs in order."""
-        if self.batch is not None:
+        if not self.whole:
             return super().train_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss = functional.cross_entropy(self.model(self.pairs[: self.cut]), self.labels[: self.cut])

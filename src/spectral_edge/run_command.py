@@ -26,7 +26,8 @@ from spectral_edge.terminal import (
 )
 
 Size = Annotated[str, Parameter(help=f"Preset: {experiments.sizes_help(experiments.FAMILIES)}.")]
-Settings = Annotated[list[str] | None, Parameter(name="--set", help=experiments.settings_help(experiments.FAMILIES))]
+_SETTINGS = f"{experiments.settings_help(experiments.FAMILIES)} Operations: {', '.join(experiments.OPERATIONS)}."
+Settings = Annotated[list[str] | None, Parameter(name="--set", help=_SETTINGS)]
 
 
 def run(

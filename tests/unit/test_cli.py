@@ -153,7 +153,7 @@ def test_help_lists_settings_and_no_negations(capsys):
     code, out, _ = call(capsys, "run", "--help")
     assert code == 0
     words = " ".join(out.replace("│", " ").split())
-    for name in ("train_fraction", "checkpoint_every", "x2_xy_y2", "fast, middle, reference, slow"):
+    for name in ("train_fraction", "checkpoint_every", "x2_xy_y2", "cpu, middle, reference, slow"):
         assert name in words
     assert "--no-" not in words
     assert "--empty-" not in words

@@ -15,7 +15,7 @@ from torch.nn import functional
 import spectral_edge as se
 from spectral_edge import modes
 from spectral_edge.errors import Outcome
-from spectral_edge.experiments import SampledTask
+from spectral_edge.experiments import Batch, SampledTask
 from spectral_edge.modes.contrast import maximality, paired, seeds_needed
 from spectral_edge.modes.interventions import ARMS, Intervention, random_direction, row_space_direction
 from spectral_edge.modes.trial import Arm, run_arms
@@ -257,8 +257,11 @@ class Regression(SampledTask):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
         super().__init__(model, optimizer, train_size=48, batch_size=16, max_grad_norm=1.0, seed=seed)
 
-    def batch_loss(self, rows):
-        return functional.mse_loss(self.model(self.x[rows]), self.y[rows])
+    def batch(self, rows):
+        return Batch(self.x[rows], self.y[rows])
+
+    def batch_loss(self, batch):
+        return functional.mse_loss(self.model(batch.inputs), batch.targets)
 
     @torch.no_grad()
     def evaluate(self):

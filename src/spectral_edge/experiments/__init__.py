@@ -21,6 +21,7 @@ from spectral_edge.experiments.families.patterns import PatternsConfig
 from spectral_edge.experiments.families.scan import ScanConfig
 from spectral_edge.experiments.families.shift import ShiftConfig
 from spectral_edge.experiments.families.stories import StoriesConfig
+from spectral_edge.experiments.perturbation import Batch
 from spectral_edge.experiments.runner import Progress, RunResult, check_folder, run
 from spectral_edge.experiments.task import SampledTask, Task, TrainStep
 from spectral_edge.experiments.typed import option_named, parse_settings, settings_help, sizes_help
@@ -28,6 +29,7 @@ from spectral_edge.experiments.typed import option_named, parse_settings, settin
 __all__ = [
     "FAMILIES",
     "OPERATIONS",
+    "Batch",
     "Progress",
     "RunConfig",
     "RunResult",
