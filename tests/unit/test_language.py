@@ -48,7 +48,7 @@ def stories(**options):
 
 
 def shift(**options):
-    small = {"validation_texts": 6, "texts_b": 12, "warmup": 4, "shift_at": 10, "schedule_steps": 24}
+    small = {"validation_texts": 6, "texts_b": 12, "warmup": 4, "shift_at": 10, "schedule_steps": 24, "floor": 0.1}
     return configure("shift", **{**SMALL, **SHORT, **small, **options})
 
 
