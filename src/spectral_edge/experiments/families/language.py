@@ -76,7 +76,7 @@ class LanguageConfig(TaskConfig):
     batch_size: int = 16
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
-    sgd_learning_rate: float = 0.1
+    sgd_learning_rate: float = 0.03
     muon_learning_rate: float = 0.02
     momentum: float = 0.9
     beta2: float = 0.95
