@@ -134,7 +134,7 @@ def gpu() -> Study:
     """What needs a GPU: reference sizes of SCAN, stories and shift, in pieces as short as `--minutes` says."""
     runs: list[Planned] = []
     for seed in PUBLISHED_SEEDS:
-        config = configure("scan", size="gpu", seed=seed, **{**_WATCHED, "checkpoint_every": 1_000})
+        config = configure("scan", size="gpu", seed=seed, **{**_WATCHED, "horizon": 50, "checkpoint_every": 1_000})
         name = f"scan-{seed}"
         control = Planned(name=f"{name}-control", config=config.control(), role="control", twin=name, longer=0.0)
         runs += [Planned(name=name, config=config), control]
