@@ -48,7 +48,7 @@ def stories(**options):
 
 
 def shift(**options):
-    small = {"validation_texts": 6, "texts_b": 12, "warmup": 4, "shift_at": 10, "schedule_steps": 24}
+    small = {"validation_texts": 6, "texts_b": 12, "warmup": 4, "shift_at": 10, "schedule_steps": 24, "floor": 0.1}
     return configure("shift", **{**SMALL, **SHORT, **small, **options})
 
 
@@ -455,9 +455,12 @@ def test_a_folder_of_texts_is_a_corpus(tmp_path):
         corpus(name, seed=0, part="train", count=1_000)
     task = build(shift(corpus_b=name, texts_b=10, validation_texts=2))
     assert decode(task.examples[-1].tolist()).count(b"y") > 20
-    for bad in (f"text:{tmp_path}/none", "poems"):
+    for bad in ("text:", "poems", 3):
         with pytest.raises(InputError, match="corpus_b"):
             shift(corpus_b=bad)
+    # A recorded run can be planned where its texts are not; only training it needs them.
+    with pytest.raises(InputError, match="passages"):
+        build(shift(corpus_b=f"text:{tmp_path}/none"))
 
 
 # ---- configurations and the runner

@@ -86,14 +86,14 @@ class PatternsConfig(TaskConfig):
 
     train_size: int = 8_000
     test_size: int = 500
-    noise: float = 0.6
+    noise: float = 0.5
     label_noise: float = 0.05
     layers: int = 3
     d_model: int = 48
     heads: int = 4
     d_feedforward: int = 96
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     beta2: float = 0.99
     max_grad_norm: float = 1.0
     warmup: int = 50

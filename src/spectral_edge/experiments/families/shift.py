@@ -30,6 +30,9 @@ from spectral_edge.experiments.families.pieces import FIRST_CODEWORD
 class ShiftConfig(LanguageConfig):
     """Settings of a run with a shift.
 
+    The learning rate is constant on both sides of it after the warm-up (`floor` is 1), so that nothing changes but the
+    corpus and, at the same step, the rate.
+
     Attributes:
         shift_at: steps that are taken on the first corpus.
         drop: factor by which the learning rate is divided from there on; 1 for none.
@@ -42,7 +45,7 @@ class ShiftConfig(LanguageConfig):
     family: ClassVar[str] = "shift"
     sizes: ClassVar[tuple[str, ...]] = ("cpu", "reference", "gpu")
 
-    schedule_steps: int = 3_500
+    floor: float = 1.0
     shift_at: int = 2_000
     drop: float = 10.0
     sham: bool = False
@@ -87,7 +90,6 @@ class ShiftConfig(LanguageConfig):
             batch_size=64,
             learning_rate=3e-4,
             warmup=500,
-            schedule_steps=10_000,
             shift_at=6_000,
             texts=80_000,
             windows=1,
