@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 import spectral_edge as se
-from spectral_edge import cli, simulate_command
+from spectral_edge import cli, experiments, simulate_command
 from spectral_edge.simulate.bbp import Bbp
 from spectral_edge.simulate.dyson import Dyson
 from spectral_edge.simulate.feedback import Feedback
 from spectral_edge.simulate.flow import Flow
 from spectral_edge.simulate.quadratic import Quadratic
+from spectral_edge.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -31,7 +32,7 @@ THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.stem n
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
-VERBS = ("demo", "run", "scan", "simulate", "report", "doctor")
+VERBS = ("demo", "run", "study", "data", "scan", "simulate", "report", "doctor")
 MODELS = {"flow": Flow, "quadratic": Quadratic, "dyson": Dyson, "bbp": Bbp, "feedback": Feedback}
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not part of an installed package")
@@ -246,3 +247,11 @@ def test_every_public_name_is_in_the_reference():
 
 def test_the_verbs_of_the_page_are_the_commands():
     assert {name for name in cli.app if not name.startswith("-")} == set(VERBS)
+
+
+@pytest.mark.parametrize(("heading", "names"), [("## run", experiments.FAMILIES), ("## study", STUDIES)])
+def test_the_command_line_page_names_every_family_and_every_study(heading, names):
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    section = re.search(rf"^{heading}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
+    listed = set(re.findall(r"^\| `([a-z0-9-]+)` \|", section, re.MULTILINE))
+    assert listed == set(names)
