@@ -67,9 +67,17 @@ def write_lines(config: experiments.RunConfig, folder: Path) -> dict[str, int]:
         The name of each file to its lines.
 
     Raises:
-        InputError: where a file of another content is in the way.
+        InputError: where a file of another content is in the way, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"folder {folder}",
+            expected="a folder that can be written",
+            found=error.strerror or str(error),
+            remedy="choose another --out",
+        ) from error
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         fresh, file = Path(place), None

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 import spectral_edge as se
-from spectral_edge import cli, simulate_command
+from spectral_edge import cli, experiments, simulate_command
 from spectral_edge.simulate.bbp import Bbp
 from spectral_edge.simulate.dyson import Dyson
 from spectral_edge.simulate.feedback import Feedback
 from spectral_edge.simulate.flow import Flow
 from spectral_edge.simulate.quadratic import Quadratic
+from spectral_edge.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -31,7 +32,7 @@ THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.stem n
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
-VERBS = ("demo", "run", "scan", "simulate", "report", "doctor")
+VERBS = ("demo", "run", "study", "data", "scan", "simulate", "report", "doctor")
 MODELS = {"flow": Flow, "quadratic": Quadratic, "dyson": Dyson, "bbp": Bbp, "feedback": Feedback}
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not part of an installed package")
@@ -210,3 +211,20 @@ def test_every_public_name_is_in_the_reference():
 
 def test_the_verbs_of_the_page_are_the_commands():
     assert {name for name in cli.app if not name.startswith("-")} == set(VERBS)
+
+
+def named(heading):
+    """The rows of a section of the command-line page that begin with a name rather than an option."""
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    section = re.search(rf"^{heading}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if re.match(r"\| `[a-z0-9]", line)]
+    return {row[0].strip(" `"): row[1:] for row in rows}
+
+
+def test_the_command_line_page_names_every_family_with_its_sizes():
+    sizes = {name: tuple(re.findall(r"`(\w+)`", row[-1])) for name, row in named("## run").items()}
+    assert sizes == {name: kind.sizes for name, kind in experiments.FAMILIES.items()}
+
+
+def test_the_command_line_page_names_every_study():
+    assert set(named("## study")) == set(STUDIES)

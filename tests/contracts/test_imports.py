@@ -48,10 +48,16 @@ ALLOWED: dict[str, set[str]] = {
         "analysis",
         "demo",
         "doctor",
+        "data_command",
+        "run_command",
         "scan_command",
         "simulate_command",
+        "study_command",
         "terminal",
     },
+    "data_command": {*BASE, "<public>", "experiments", "run_command", "terminal"},
+    "run_command": {"<public>", *BASE, "experiments", "demo", "terminal"},
+    "study_command": {*BASE, "studies", "terminal"},
     "scan_command": {"<public>", *BASE, "experiments", "terminal"},
     "terminal": {"errors"},
     "doctor": {"errors", "observe"},
@@ -109,6 +115,7 @@ def test_extras_are_imported_lazily():
         "triton",
         "huggingface_hub",
         "hessian_eigenthings",
+        "submitit",
     }
     for path in MODULES:
         if path.name in ("kernels.py", "intrinsics.py", "triton_fold.py"):

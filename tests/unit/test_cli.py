@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_help_lists_settings_and_no_negations(capsys):
     code, out, _ = call(capsys, "run", "--help")
     assert code == 0
     words = " ".join(out.replace("│", " ").split())
-    for name in ("train_fraction", "checkpoint_every", "x2_xy_y2", "fast, middle, reference, slow"):
+    for name in ("train_fraction", "checkpoint_every", "x2_xy_y2", "cpu, middle, reference, slow"):
         assert name in words
     assert "--no-" not in words
     assert "--empty-" not in words
@@ -186,6 +187,14 @@ def test_ctrl_c_anywhere_is_code_130_and_one_line(capsys, monkeypatch):
         (["run", "arithmetic", "--seed", "-1"], "--seed: expected a whole number >= 0, got -1"),
         (["run", "arithmetic", "--threads", "0"], "--threads: expected at least 1, got 0"),
         (["run", "arithmetic", "--out", "{folder}/step-0.safetensors/x"], "expected a folder that can be written"),
+        (["run", "arithmetic", "--minutes", "0"], "--minutes: expected a number above 0, got 0"),
+        (["study", "everything"], "NAME: expected one of grokking, same-decay, fault-bank"),
+        (["study", "grokking", "--workers", "0"], "--workers: expected at least 1, got 0"),
+        (["study", "grokking", "--minutes", "-1"], "--minutes: expected a number above 0, got -1"),
+        (["study", "grokking", "--only", "z*"], "--only: expected a glob that matches a run, got 'z*'"),
+        (["study", "grokking", "--executor", "cloud"], "--executor: expected one of processes, local, slurm"),
+        (["data", "nothing"], "nothing"),
+        (["data", "arithmetic", "--out", "{folder}/step-0.safetensors"], "expected a folder that can be written"),
         (["demo", "--steps", "0"], "--steps: expected a whole number >= 1, got 0"),
         (["demo", "--out", "{folder}/step-0.safetensors/x"], "expected a folder that can be written"),
         (["scan", "{folder}", "--momentum", "1.5"], "--momentum: expected a number of at least 0 and below 1, got 1.5"),
@@ -275,9 +284,59 @@ def test_run_and_report(capsys, tmp_path):
     assert {"family", "size", "seed", "parameter_count", "watched_count", "grok", "final_metrics", "trace"} <= set(
         result
     )
+    page = tmp_path / "r" / "report.html"
+    assert (result["finished"], result["report"]) == (True, str(page))
+    assert page.exists()
+    assert list(page.parent.glob("report-*.png"))
     code, out, _ = call(capsys, "report", str(tmp_path / "r"), "--json")
     assert code == 0
     assert len(json.loads(out)["headline"]) == 3
+
+
+def test_a_run_whose_time_is_up_is_saved_and_goes_on_as_it_says(capsys, tmp_path):
+    tiny = ["--set", "steps=40", "--set", "eval_every=20", "--set", "observe_every=2", "--set", "p=7"]
+    typed = ["run", "arithmetic", *tiny, "--out", str(tmp_path / "r"), "--quiet"]
+    code, out, err = call(capsys, *typed, "--minutes", "1e-9", "--json")
+    told = json.loads(out)
+    assert (code, told["finished"], told["step"], told["steps"]) == (75, False, 1, 40)
+    assert not (tmp_path / "r" / "result.json").exists()
+    said, again = err.splitlines()
+    assert said == "Saved at step 1 of 40, as the time is up."
+    assert "--minutes 1e-09" in again
+    code, _, err = call(capsys, "run", *again.split("run ", 1)[1].replace("1e-09", "30").split(), "--quiet")
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["step"] == [1, 20, 40]
+    assert "--minutes" not in json.loads((tmp_path / "r" / "result.json").read_text())["command"]
+
+
+def test_data_are_written_as_text_and_nothing_else_is_overwritten(capsys, tmp_path):
+    out = tmp_path / "data"
+    typed = ["data", "arithmetic", "--set", "p=5", "--set", "train_fraction=0.6", "--out", str(out)]
+    code, said, _ = call(capsys, *typed, "--json")
+    assert code == 0
+    assert json.loads(said) == {"family": "arithmetic", "folder": str(out), "lines": {"train.txt": 15, "test.txt": 10}}
+    lines = [line for name in ("train", "test") for line in (out / f"{name}.txt").read_text().splitlines()]
+    rows = [tuple(map(int, line.split())) for line in lines]
+    assert sorted(rows) == [(a, b, (a + b) % 5) for a in range(5) for b in range(5)]
+    assert {path.name for path in out.iterdir()} == {"train.txt", "test.txt"}
+    assert call(capsys, *typed)[1] == f"{out / 'train.txt'}: 15 lines\n{out / 'test.txt'}: 10 lines\n"
+    before = (out / "train.txt").read_bytes()
+    code, said, err = call(capsys, *typed, "--seed", "7")
+    assert (code, said) == (2, "")
+    assert err.startswith(f"error: file {out / 'train.txt'}: expected none, or one with the same lines")
+    assert (out / "train.txt").read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {"train.txt", "test.txt"}
+
+
+def test_real_text_is_fetched_only_when_it_is_asked_for(capsys, tmp_path, monkeypatch):
+    def fetch_corpus(folder):
+        folder.mkdir()
+        (folder / "a.txt").write_text("one\ntwo\n")
+        return [folder / "a.txt"]
+
+    monkeypatch.setitem(sys.modules, "spectral_edge.experiments.corpus", SimpleNamespace(fetch_corpus=fetch_corpus))
+    code, said, _ = call(capsys, "data", "corpus", "--out", str(tmp_path / "c"), "--json")
+    assert (code, json.loads(said)["lines"]) == (0, {"a.txt": 2})
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectral_edge import InputError, open_trace
+from spectral_edge import InputError, cli, open_trace, study_command
 from spectral_edge.experiments import configure, run
 from spectral_edge.experiments.folder import RunFolder
 from spectral_edge.studies import STUDIES, Planned, Study, costs, open_pool, states, work
@@ -52,7 +53,7 @@ def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     return found
 
 
@@ -120,22 +121,25 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
 
 
 def test_a_worker_that_is_killed_costs_what_came_after_its_checkpoint(tmp_path):
-    pytest.importorskip("fcntl")
-    plan = Study("tiny", "?", (Planned(name="a", config=tiny(steps=3_000)), Planned(name="b", config=tiny(1))))
-    killed = []
+    slower = tiny(steps=600, observe_every=10, eval_every=50, checkpoint_every=50, layers=1)
+    plan = Study("tiny", "?", (Planned(name="a", config=slower), Planned(name="b", config=tiny(1))))
+    killed, begun = [], []
 
-    def kill(found):
-        told = heard(tmp_path / "a")
-        if not killed and told is not None and told["step"] > 20:
-            os.kill(told["pid"], signal.SIGKILL)
-            killed.extend((told["pid"], told["step"]))
+    def kill():
+        told = wait_for(lambda: heard(tmp_path / "a"))
+        saved = tmp_path / "a" / "checkpoint.pt"
+        wait_for(lambda: saved.exists() and saved.stat().st_mtime > told["at"])
+        os.kill(told["pid"], signal.SIGKILL)
+        killed.extend((told["pid"], told["step"]))
 
-    found = {s.name: s for s in work(plan, tmp_path, pool(tmp_path), command="", on_change=kill)}
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = worked(plan, tmp_path)
+    killer.join()
     assert (found["a"].status, found["b"].status) == ("failed", "done")
     assert "killed by signal 9" in found["a"].note
-    saved = RunFolder(tmp_path / "a", config=plan.runs[0].config.to_dict()).load_checkpoint(device="cpu")["step"]
-    assert saved > killed[1] - plan.runs[0].config.checkpoint_every
-    begun = []
+    saved = RunFolder(tmp_path / "a", config=slower.to_dict()).load_checkpoint(device="cpu")["step"]
+    assert saved > killed[1]
 
     def watch(found):
         told = heard(tmp_path / "a")
@@ -144,9 +148,10 @@ def test_a_worker_that_is_killed_costs_what_came_after_its_checkpoint(tmp_path):
 
     (again,) = [s for s in work(plan, tmp_path, pool(tmp_path), command="", on_change=watch) if s.name == "a"]
     assert again.status == "done"
-    assert begun[1] > saved, "it began anew"
-    alone = run(plan.runs[0].config, tmp_path / "alone")
+    assert not begun or begun[1] > saved, "it began anew"
+    alone = run(slower, tmp_path / "alone")
     assert json.loads((tmp_path / "a" / "result.json").read_text())["metrics"] == alone.metrics
+    assert (open_trace(tmp_path / "a").steps == open_trace(tmp_path / "alone").steps).all()
 
 
 SCRIPT = """
@@ -185,12 +190,68 @@ def test_a_study_that_is_stopped_leaves_checkpoints_and_no_process(tmp_path, how
     assert saved["step"] >= told["step"], "the run did not save itself"
 
 
-def test_a_study_ends_when_its_time_is_up_and_goes_on(tmp_path):
-    plan = study(steps=3_000)
-    found = worked(plan, tmp_path, minutes=1e-4)
-    assert {s.status for s in found.values()} == {"left"}
-    assert not (tmp_path / STOP).exists()
-    assert worked(study(), tmp_path / "other", minutes=60)["a"].status == "done"
+def test_the_command_shows_the_plan_stops_in_time_goes_on_and_fails_with_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(STUDIES, "tiny", study)
+    out = tmp_path / "s"
+
+    def call(*arguments):
+        code = 0
+        try:
+            cli.main(["study", "tiny", "--out", str(out), *arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    code, said, _ = call("--dry-run", "--json")
+    told = json.loads(said)
+    assert (code, told["left"], told["done"], len(told["runs"]), out.exists()) == (0, 3, 0, 3, False)
+    assert told["runs"][2] == {
+        "name": "a-control",
+        "role": "control",
+        "status": "left",
+        "step": 0,
+        "steps": 60,
+        "seconds": 0.0,
+        "grok": None,
+        "note": "waits for a",
+        "half": "",
+        "family": "arithmetic",
+        "size": "cpu",
+        "seed": 0,
+        "twin": "a",
+        "steps_expected": 90,
+        "at_most": False,
+        "seconds_left": told["runs"][2]["seconds_left"],
+    }
+    assert told["seconds_left"] == pytest.approx(sum(each["seconds_left"] for each in told["runs"]))
+
+    code, said, err = call("--minutes", "0.0001")
+    assert code == 75
+    assert err.splitlines()[0] == "The time is up."
+    assert "3 runs in" in said
+    code, said, err = call("--only", "a-*")
+    assert (code, err) == (0, "")
+    assert "2 done, 0 running, 0 failed, 0 left" in said
+    assert [line.split()[:3] for line in call("--dry-run")[1].splitlines()[1:4]] == [
+        ["a", "run", "done"],
+        ["b", "run", "left"],
+        ["a-control", "control", "done"],
+    ]
+    (out / "b").mkdir(exist_ok=True)
+    (out / "b" / "checkpoint.pt").write_text("torn")
+    code, said, err = call("--json")
+    assert (code, json.loads(said)["failed"]) == (1, 1)
+    assert err.startswith("error: 1 of 3 runs failed")
+
+
+def test_a_study_that_needs_a_gpu_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setitem(STUDIES, "tiny", lambda: Study("tiny", "?", (Planned(name="a", config=tiny(device="cuda")),)))
+    with pytest.raises(InputError, match="run a: expected a CUDA device, got none on this machine; start it where"):
+        study_command.study("tiny", out=tmp_path / "s", quiet=True)
+    study_command.study("tiny", out=tmp_path / "s", quiet=True, dry_run=True)
+    assert not (tmp_path / "s").exists()
 
 
 def test_two_processes_do_not_share_a_folder_and_a_dead_ones_lock_is_taken_over(tmp_path):
