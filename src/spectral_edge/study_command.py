@@ -68,11 +68,11 @@ def study(
         as_json: Print one JSON object and nothing else.
         quiet: No progress, only the result.
     """
-    plan = _chosen(name, only)
     for option, value in (("--workers", workers), ("--threads", threads)):
         at_least(option, value, 1)
     for option, value in (("--hours", hours), ("--minutes", minutes)):
         above_zero(option, value)
+    plan = _chosen(name, only)
     folder = out or Path("results") / name
     console = Console(quiet=quiet or as_json, highlight=False)
     found = states(plan, folder)

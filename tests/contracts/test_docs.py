@@ -249,9 +249,18 @@ def test_the_verbs_of_the_page_are_the_commands():
     assert {name for name in cli.app if not name.startswith("-")} == set(VERBS)
 
 
-@pytest.mark.parametrize(("heading", "names"), [("## run", experiments.FAMILIES), ("## study", STUDIES)])
-def test_the_command_line_page_names_every_family_and_every_study(heading, names):
+def named(heading):
+    """The rows of a section of the command-line page that begin with a name rather than an option."""
     text = (DOCS / "command-line.md").read_text(encoding="utf-8")
     section = re.search(rf"^{heading}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
-    listed = set(re.findall(r"^\| `([a-z0-9-]+)` \|", section, re.MULTILINE))
-    assert listed == set(names)
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if re.match(r"\| `[a-z0-9]", line)]
+    return {row[0].strip(" `"): row[1:] for row in rows}
+
+
+def test_the_command_line_page_names_every_family_with_its_sizes():
+    sizes = {name: tuple(re.findall(r"`(\w+)`", row[-1])) for name, row in named("## run").items()}
+    assert sizes == {name: kind.sizes for name, kind in experiments.FAMILIES.items()}
+
+
+def test_the_command_line_page_names_every_study():
+    assert set(named("## study")) == set(STUDIES)

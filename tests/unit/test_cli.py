@@ -315,7 +315,8 @@ def test_data_are_written_as_text_and_nothing_else_is_overwritten(capsys, tmp_pa
     code, said, _ = call(capsys, *typed, "--json")
     assert code == 0
     assert json.loads(said) == {"family": "arithmetic", "folder": str(out), "lines": {"train.txt": 15, "test.txt": 10}}
-    rows = [tuple(map(int, line.split())) for name in ("train", "test") for line in (out / f"{name}.txt").open()]
+    lines = [line for name in ("train", "test") for line in (out / f"{name}.txt").read_text().splitlines()]
+    rows = [tuple(map(int, line.split())) for line in lines]
     assert sorted(rows) == [(a, b, (a + b) % 5) for a in range(5) for b in range(5)]
     assert {path.name for path in out.iterdir()} == {"train.txt", "test.txt"}
     assert call(capsys, *typed)[1] == f"{out / 'train.txt'}: 15 lines\n{out / 'test.txt'}: 10 lines\n"
