@@ -33,8 +33,9 @@ from spectral_edge.terminal import (
 Name = Annotated[str, Parameter(help=f"Study: {', '.join(STUDIES)}.")]
 Executor = Annotated[str, Parameter(help=f"Where to run: {', '.join(EXECUTORS)}. The last two need the extra cluster.")]
 
-_SAY_EVERY = 60.0
-"""Seconds between two lines where there is no terminal to draw in, unless a run begins or ends."""
+_SAY_EVERY, _ESTIMATE_EVERY = 60.0, 10.0
+"""Seconds between two lines where there is no terminal to draw in, unless a run begins or ends; and between two
+estimates of the time that is left, which takes much longer than drawing it."""
 
 
 def study(
@@ -175,12 +176,15 @@ def _drawing(console: Console, plan: Study, folder: Path, workers: int) -> Gener
     columns = (TextColumn(plan.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     bars = Progress(*columns, console=console)
     bar = bars.add_task("", total=len(plan.runs))
+    eta, estimated = "", 0.0
     with Live(console=console, refresh_per_second=2) as live:
 
         def draw(found: list[State]) -> None:
+            nonlocal eta, estimated
+            if time.monotonic() - estimated > _ESTIMATE_EVERY:
+                eta, estimated = _eta(costs(plan, folder, found), workers), time.monotonic()
             count = Counter(state.status for state in found)
-            left = f"{count['failed']} failed, ETA {_eta(costs(plan, folder, found), workers)}"
-            bars.update(bar, completed=count["done"], description=left)
+            bars.update(bar, completed=count["done"], description=f"{count['failed']} failed, ETA {eta}")
             under_way = Table(box=None, pad_edge=False)
             for heading in ("running", "steps", "", "minutes"):
                 under_way.add_column(heading, justify="left" if heading == "running" else "right")
