@@ -33,8 +33,9 @@ from spectral_edge.terminal import (
 Name = Annotated[str, Parameter(help=f"Study: {', '.join(STUDIES)}.")]
 Executor = Annotated[str, Parameter(help=f"Where to run: {', '.join(EXECUTORS)}. The last two need the extra cluster.")]
 
-_SAY_EVERY = 60.0
-"""Seconds between two lines where there is no terminal to draw in, unless a run begins or ends."""
+_SAY_EVERY, _ESTIMATE_EVERY = 60.0, 10.0
+"""Seconds between two lines where there is no terminal to draw in, unless a run begins or ends; and between two
+estimates of the time that is left, which takes much longer than drawing it."""
 
 
 def study(
@@ -117,7 +118,7 @@ def study(
         console.print(_summary(plan, folder, found, workers), markup=False, soft_wrap=True)
     failed = sum(state.status == "failed" for state in found)
     if failed:
-        fail(f"error: {failed} of {len(found)} runs failed; their notes and failure.txt say why", EXIT_FAILED)
+        fail(f"error: {failed} of {len(found)} runs failed; failure.txt in the folder of each says more", EXIT_FAILED)
     if any(state.status != "done" for state in found):
         fail(f"The time is up.\n{again}", EXIT_UNFINISHED)
 
@@ -175,12 +176,15 @@ def _drawing(console: Console, plan: Study, folder: Path, workers: int) -> Gener
     columns = (TextColumn(plan.name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     bars = Progress(*columns, console=console)
     bar = bars.add_task("", total=len(plan.runs))
+    eta, estimated = "", 0.0
     with Live(console=console, refresh_per_second=2) as live:
 
         def draw(found: list[State]) -> None:
+            nonlocal eta, estimated
+            if time.monotonic() - estimated > _ESTIMATE_EVERY:
+                eta, estimated = _eta(costs(plan, folder, found), workers), time.monotonic()
             count = Counter(state.status for state in found)
-            left = f"{count['failed']} failed, ETA {_eta(costs(plan, folder, found), workers)}"
-            bars.update(bar, completed=count["done"], description=left)
+            bars.update(bar, completed=count["done"], description=f"{count['failed']} failed, ETA {eta}")
             under_way = Table(box=None, pad_edge=False)
             for heading in ("running", "steps", "", "minutes"):
                 under_way.add_column(heading, justify="left" if heading == "running" else "right")
@@ -215,31 +219,33 @@ def _table(plan: Study, folder: Path, shown: list[State]) -> Table:
     """Where runs stand; the steps of one that has not ended are those that it will have taken."""
     known = costs(plan, folder, states(plan, folder))
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "role", "status", "steps", "minutes left", "grok", "note"):
-        table.add_column(heading, justify="right" if heading in ("steps", "minutes left", "grok") else "left")
+    for heading in ("run", "role", "status", "steps", "minutes left", "grok"):
+        right = heading in ("steps", "minutes left", "grok")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for state in shown:
         cost = known[state.name]
         steps = f"{'at most ' if cost.at_most else ''}{cost.steps:,}"
         left = "?" if cost.seconds is None else f"{cost.seconds / 60:.1f}" if cost.seconds else ""
         grok = "" if state.grok is None else f"{state.grok:,}"
-        table.add_row(state.name, state.role, state.status, steps, left, grok, state.note)
+        table.add_row(state.name, state.role, state.status, steps, left, grok)
     return table
 
 
 def _summary(plan: Study, folder: Path, found: list[State], workers: int) -> str:
     known = costs(plan, folder, found)
     left = [cost for cost in known.values() if cost.seconds != 0]
-    lines = [f"{plan.name}: {plan.question}", f"{len(found)} runs in {folder}: {_counted(found)}."]
-    if left:
-        seconds = sum(cost.seconds or 0.0 for cost in left)
-        most = "at most " if any(cost.at_most for cost in left) else ""
+    lines = [f"{state.name}: {state.note}" for state in found if state.status == "failed"]
+    lines += [f"{plan.name}: {plan.question}", f"{len(found)} runs in {folder}: {_counted(found)}."]
+    timed = [cost for cost in left if cost.seconds is not None]
+    if timed:
+        seconds = sum(cost.seconds or 0.0 for cost in timed)
+        most = "at most " if any(cost.at_most for cost in timed) else ""
         sources = {True: "runs recorded here", False: "the seconds a step of an idle machine"}
-        where = " and ".join(sources[measured] for measured in sorted({cost.measured for cost in left}))
+        where = " and ".join(sources[measured] for measured in sorted({cost.measured for cost in timed}))
         lines.append(f"Left: {most}{seconds / 3600:.1f} core-hours, {_eta(known, workers)} with {workers} workers,")
         lines[-1] += f" estimated from {where}."
-        unknown = sum(cost.seconds is None for cost in left)
-        if unknown:
-            lines.append(f"Not in it: {unknown} runs of families and sizes that were never timed.")
+    if len(timed) < len(left):
+        lines.append(f"{len(left) - len(timed)} runs are of families and sizes that were never timed.")
     return "\n".join(lines)
 
 

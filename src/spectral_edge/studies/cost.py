@@ -3,12 +3,13 @@
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spectral_edge.experiments import RunConfig
+from spectral_edge.experiments import RunConfig, TaskConfig
 from spectral_edge.studies.plan import Study
 from spectral_edge.studies.progress import State, recorded
 
@@ -67,12 +68,12 @@ def costs(study: Study, out: Path, found: list[State]) -> dict[str, Cost]:
         if planned.twin in known:
             twin = known[planned.twin]
             config, at_most = planned.resolved(twin.steps), twin.at_most
-        steps = config.steps
+        steps, plain = config.steps, config.to_dict()
         if state.status == "done":
             steps, at_most = state.step, False
-        elif (taken := lengths.get(_kind(config.to_dict()))) and planned.twin is None:
+        elif planned.twin is None and (taken := lengths.get(_kind(plain))):
             steps, at_most = round(median(taken)), False
-        speed = speeds.get((config.family, config.size, _width(config.to_dict())))
+        speed = speeds.get((config.family, config.size, _width(plain)))
         rate = median(speed) if speed else _from_table(config)
         left = 0 if state.status == "done" else max(0, steps - state.step)
         seconds = 0.0 if not left else None if rate is None else rate * left
@@ -108,5 +109,9 @@ def _from_table(config: RunConfig) -> float | None:
     known = SECONDS_PER_STEP.get((config.family, config.size))
     if known is None:
         return None
-    own, usual = (_width(each.to_dict()) for each in (config, type(config.task).preset(config.size)))
-    return known * prod(own) / prod(usual)
+    return known * prod(_width(config.to_dict())) / prod(_usual_width(type(config.task), config.size))
+
+
+@lru_cache
+def _usual_width(kind: type[TaskConfig], size: str) -> tuple[int, int]:
+    return _width(kind.preset(size).to_dict())

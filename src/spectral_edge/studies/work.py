@@ -29,7 +29,7 @@ from spectral_edge.studies.pool import Job, Pool
 from spectral_edge.studies.progress import FAILURE, PROGRESS, State, read_json, recorded, say, state_of
 
 MANIFEST, STOP = "study.json", ".stop"
-_SAY_EVERY, _LOOK_EVERY = 1.0, 0.5
+_SAY_EVERY, _LOOK_EVERY = 1.0, 1.0
 """Seconds between two words of a run, and between two looks at the pool."""
 
 
@@ -113,7 +113,7 @@ class _Sitting:
         try:
             while self._jobs:
                 self._settle()
-                time.sleep(_LOOK_EVERY / 5)
+                time.sleep(_LOOK_EVERY / 10)
         except BaseException:
             self._pool.kill()
             raise
