@@ -86,6 +86,7 @@ def study(
         return
     typed = ["study", name, *(part for glob in only or [] for part in ("--only", glob)), "--out", str(folder)]
     typed += ["--workers", str(workers), "--threads", str(threads), "--executor", executor]
+    typed += ["--hours", f"{hours:g}"] if executor != "processes" else []
     typed += ["--partition", partition] if partition is not None else []
     gpus = _gpus_needed(plan, found, executor)
     pool = open_pool(
