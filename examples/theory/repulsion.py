@@ -43,7 +43,7 @@ def main() -> None:
     """Runs, draws and records."""
     options = script_options(__doc__, "examples/theory/repulsion.py")
     generator = np.random.default_rng(0)
-    draws = 5 if options.quick else 100
+    draws = 2 if options.quick else 100
     gap: dict[str, dict[str, list[float]]] = {}
     noise: dict[str, dict[str, list[float]]] = {}
     for window in WINDOWS:
