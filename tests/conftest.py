@@ -2,6 +2,10 @@
 
 import os
 
+# Before NumPy is loaded, and for the processes that tests start: two workers on two cores must not spin for each other.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import torch
 from hypothesis import settings
 
