@@ -1,0 +1,34 @@
+"""The ledger: published predictions as executable claims, judged on what is recorded."""
+
+from spectral_edge.claims.claim import (
+    GROKKING_CONTROLS,
+    NO_DECAY,
+    SAME_DECAY,
+    SURROGATES,
+    Claim,
+    Measured,
+    Published,
+    Unit,
+)
+from spectral_edge.claims.evidence import Evidence, Run
+from spectral_edge.claims.ledger import Entry, Ledger, load_claims
+from spectral_edge.claims.rules import Judgement, Verdict, judge
+
+__all__ = [
+    "GROKKING_CONTROLS",
+    "NO_DECAY",
+    "SAME_DECAY",
+    "SURROGATES",
+    "Claim",
+    "Entry",
+    "Evidence",
+    "Judgement",
+    "Ledger",
+    "Measured",
+    "Published",
+    "Run",
+    "Unit",
+    "Verdict",
+    "judge",
+    "load_claims",
+]

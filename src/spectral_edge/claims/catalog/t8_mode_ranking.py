@@ -1,0 +1,46 @@
+"""T8: alpha-weighted products of gradients rank the modes."""
+
+from collections.abc import Sequence
+
+from spectral_edge.claims.claim import Claim, Measured, Published, Unit
+from spectral_edge.claims.evidence import Evidence
+
+NEAR = 0.1
+WITHOUT = "without alpha"
+
+
+def units(evidence: Evidence, family: str) -> Sequence[Unit]:
+    """Each training: the slope of -eta sum alpha G^train G^val on the true change of the loss; 1 is right."""
+    del family
+    record = evidence.record("theory/loss")
+    return [
+        Unit(
+            _near(name, found["slope"]["alpha_weighted_pub"]),
+            {WITHOUT: _near(name, found["slope"]["unweighted_pub"])},
+        )
+        for name, found in (record or {}).items()
+        if "slope" in found
+    ]
+
+
+def _near(name: str, slope: float) -> Measured:
+    return Measured(name, -abs(slope - 1.0), abs(slope - 1.0) <= NEAR)
+
+
+CLAIM = Claim(
+    id="T8",
+    title="alpha G_train G_val is the learning of a mode",
+    statement="The learning contribution of mode j is alpha_j G_j^train G_j^val.",
+    published={"": Published("value not seen; passed", "scripts of 2603.28964, test 8")},
+    criterion="the sum of these products, times -eta, is within 10 % of the true change of the validation loss (slope)",
+    corrected="minus the slope's distance from 1, against the same sum without alpha",
+    convention="W = 10, trainings at 1, 10 and 50 steps an update",
+    controls={WITHOUT: "the same sum over modes without alpha"},
+    needs="record theory/loss (python examples/theory/loss.py)",
+    would_change="slopes near 1 that alpha brings nearer",
+    families=("small trainings",),
+    units=units,
+    unit="-|slope - 1|",
+    note="The published test ranks these products against the loss after v_j is projected out of the weights, which is another "
+    "quantity. Under AdamW or over several steps the product misses the update itself.",
+)

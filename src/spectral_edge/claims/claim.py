@@ -1,0 +1,111 @@
+"""What a claim is: words, a published figure, and the code that reduces every run and its controls to one number.
+
+The unit is the run. A claim names one convention, one time rule and one scalar; windows of a run are never replicates.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spectral_edge.claims.evidence import Evidence
+
+SURROGATES, NO_DECAY, SAME_DECAY = "surrogates", "no decay", "same decay"
+"""Classes of controls: structureless updates with the run's own norms and its optimizer's memory; the run's twin without
+weight decay at the same step; a run with the same decay that makes no transition, at the same step."""
+
+GROKKING_CONTROLS: Mapping[str, str] = {
+    SURROGATES: "noise of the run's own norms, with its optimizer's memory, in place of its updates",
+    NO_DECAY: "the twin of the same seed without weight decay, at the run's step",
+    SAME_DECAY: "a run with the same weight decay that makes no transition, at the run's step",
+}
+"""What a claim about a transition under weight decay has to beat, and what each is."""
+
+NOISE_ONLY: Mapping[str, str] = {SURROGATES: GROKKING_CONTROLS[SURROGATES]}
+"""What a claim about any run has to beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a claim reads of one run.
+
+    Attributes:
+        name: of the run.
+        value: the claim's scalar, larger where the run is more as claimed; None where it is undefined.
+        passed: whether the run meets the published criterion; None where that is undefined.
+    """
+
+    name: str
+    value: float | None
+    passed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One run, and its control of each class that has one.
+
+    Attributes:
+        run: what is read of the run.
+        controls: one control by class, read in the same way; no control serves two units of a claim.
+    """
+
+    run: Measured
+    controls: Mapping[str, Measured] = field(default_factory=dict[str, Measured])
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was reported.
+
+    Attributes:
+        value: in words, as published.
+        source: paper and version.
+        passed: how many runs met the criterion; None where no count was published.
+        of: of how many.
+    """
+
+    value: str
+    source: str
+    passed: int | None = None
+    of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A statement that recorded runs can support or contradict.
+
+    Attributes:
+        id: short and stable, for instance "T5".
+        title: a few words.
+        statement: what is claimed.
+        published: what was reported, by family; the key "" serves families without an entry of their own.
+        criterion: the published criterion, as it is applied here to one run.
+        corrected: what the scalar is in place of it, and why.
+        convention: window, interval, parameters and which k*.
+        controls: classes that the claim has to beat, with what each is.
+        needs: which records it is judged on.
+        would_change: what would change the verdict.
+        families: what it is judged on, one verdict each.
+        units: reduces the evidence of one family to units; an empty result means that nothing is recorded.
+        unit: formats the scalar's name, for instance "fall of g23 / tr G".
+        note: what the numbers cannot say.
+    """
+
+    id: str
+    title: str
+    statement: str
+    published: Mapping[str, Published]
+    criterion: str
+    corrected: str
+    convention: str
+    controls: Mapping[str, str]
+    needs: str
+    would_change: str
+    families: tuple[str, ...]
+    units: "Callable[[Evidence, str], Sequence[Unit]]"
+    unit: str
+    note: str = ""
+
+    def published_for(self, family: str) -> Published:
+        """What was reported for a family."""
+        return self.published.get(family, self.published.get("", Published("nothing", "none")))

@@ -1,0 +1,262 @@
+"""What is recorded: runs of studies with their controls, and the numbers of the chapters on theory.
+
+A run is read once and kept; what was deleted is simply not there, and claims that need it say so.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_edge.analysis import Trace, open_trace
+from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, SURROGATES
+from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, surrogate
+from spectral_edge.errors import InputError, TraceError
+
+Array = NDArray[np.float64]
+Read = TypeVar("Read")
+
+GROK = "first_95"
+"""The transition of the published tables: the first evaluation with a test accuracy of at least 0.95."""
+
+ATTENTION = "attention*"
+"""What the published Gram matrices watch in the grokking families."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One recorded run, or what stands in its place.
+
+    Attributes:
+        study: the study that it belongs to.
+        name: within the study.
+        family: of the experiments.
+        member: what tells runs of one family apart besides seed and role: the operation of arithmetic, else the family.
+        role: in the study's design, for instance "run" or "control".
+        twin: name of the run that it is compared with.
+        half: "development", "held-out" or nothing.
+        seed: of the run.
+        result: the content of its result.json.
+        load: opens its trace.
+    """
+
+    study: str
+    name: str
+    family: str
+    member: str
+    role: str
+    twin: str | None
+    half: str
+    seed: int
+    result: Mapping[str, Any]
+    load: Callable[[], Trace]
+
+    @cached_property
+    def trace(self) -> Trace:
+        """Its lag rows, probes and metrics."""
+        return self.load()
+
+    @property
+    def path(self) -> str:
+        """Where it lies among the results."""
+        return f"{self.study}/{self.name}"
+
+    def grok(self, criterion: str = GROK) -> int | None:
+        """The step of its transition, None where it made none."""
+        return self.result["grok"].get(criterion)
+
+    def reaches(self, step: int) -> bool:
+        """Whether it was observed up to a step."""
+        steps = self.trace.steps
+        cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
+        return bool(len(steps)) and 1 <= step < int(steps[-1]) + max(cadence, 1.0)
+
+    def metric(self, *names: str) -> tuple[NDArray[np.int64], Array] | None:
+        """Steps and values of the first of these metrics that it has, where they are finite."""
+        columns = self.result["metrics"]
+        for name in names:
+            if name in columns:
+                values = np.array([np.nan if value is None else value for value in columns[name]], dtype=np.float64)
+                known = np.isfinite(values)
+                return np.array(columns["step"], dtype=np.int64)[known], values[known]
+        return None
+
+    @property
+    def watched(self) -> str | None:
+        """The group that claims are read on: the published one where it is recorded, else the whole model."""
+        return ATTENTION if any(name.startswith("attention") for name in self.trace.groups) else None
+
+    def noise(self, recipe: Recipe = OPTIMIZER_NOISE) -> "Run":
+        """The same run with noise of its norms in place of its updates; the same draws every time."""
+        seed = zlib.crc32(f"{self.path} {recipe}".encode())
+        return Run(
+            **{**self._fields(), "name": f"{self.name} (noise)"},
+            load=lambda: surrogate(self.trace, seed=seed, recipe=recipe),
+        )
+
+    def _fields(self) -> dict[str, Any]:
+        names = ("study", "name", "family", "member", "role", "twin", "half", "seed", "result")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, eq=False)
+class Yoked:
+    """A run up to its transition, and its controls up to the same step.
+
+    Attributes:
+        run: with a transition.
+        step: of the transition.
+        controls: by class; each control belongs to one run.
+    """
+
+    run: Run
+    step: int
+    controls: Mapping[str, Run]
+
+
+class Evidence:
+    """Everything that is recorded under one folder.
+
+    Args:
+        results: folder of the studies' folders and of the chapters' records.
+        replaced: what takes the place of each run when the ledger itself is put to the test; None leaves them.
+    """
+
+    def __init__(self, results: Path, *, replaced: Callable[[Run], Run] | None = None) -> None:
+        if not results.is_dir():
+            raise InputError(
+                "folder of results",
+                expected="a folder with recorded studies",
+                found=f"{results}, which is none",
+                remedy="give the folder with --results",
+            )
+        self.results = results
+        self._replaced = replaced or (lambda run: run)
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every recorded run, in the order of the plans."""
+        return tuple(self._replaced(run) for run in self._recorded())
+
+    def study(self, name: str, *, family: str | None = None, role: str | None = None) -> list[Run]:
+        """Recorded runs of one study.
+
+        Args:
+            name: of the study.
+            family: of the runs; None takes all.
+            role: of the runs; None takes all.
+        """
+        return [
+            run
+            for run in self.runs
+            if run.study == name and family in (None, run.family) and role in (None, run.role)
+        ]
+
+    def twins(self, run: Run, *, role: str | None = None) -> list[Run]:
+        """Recorded runs that are compared with this one."""
+        return [other for other in self.study(run.study, role=role) if other.twin == run.name]
+
+    def yoked(self, family: str) -> list[Yoked]:
+        """Every run of the grokking study that made its transition, with its controls of each class.
+
+        A run with the same decay and no transition serves one run: that of the same member and seed, else of the same
+        member. A control that was not observed as long is left out.
+        """
+        spare = [run for run in self.study("same-decay", family=family, role="same-decay") if run.grok() is None]
+        found: list[Yoked] = []
+        transitions = [run for run in self.study("grokking", family=family, role="run") if run.grok() is not None]
+        for run in sorted(transitions, key=lambda run: not any(_same(run, other) for other in spare)):
+            step = run.grok()
+            assert step is not None
+            controls: dict[str, Run] = {SURROGATES: run.noise()}
+            twin = next((other for other in self.twins(run, role="control") if other.reaches(step)), None)
+            if twin is not None:
+                controls[NO_DECAY] = twin
+            able = [other for other in spare if other.member == run.member and other.reaches(step)]
+            match = next((other for other in able if other.seed == run.seed), able[0] if able else None)
+            if match is not None:
+                spare.remove(match)
+                controls[SAME_DECAY] = match
+            found.append(Yoked(run, step, controls))
+        return found
+
+    def without_transition(self, family: str) -> list[Run]:
+        """Runs of the grokking study with decay that made no transition."""
+        return [run for run in self.study("grokking", family=family, role="run") if run.grok() is None]
+
+    def record(self, name: str) -> Mapping[str, Any] | None:
+        """The numbers of one record of the chapters, for instance "theory/lifecycle"; None where it is not there.
+
+        Raises:
+            InputError: if the file is no record.
+        """
+        path = self.results / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["numbers"]
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"record {path}",
+                expected="a JSON object with numbers",
+                found="something else",
+                remedy="make it again with the command that its chapter names",
+            ) from error
+
+    def kept(self, run: Run, name: str, read: Callable[[Run], Read], *key: Any) -> Read:
+        """What was read of a run, read once.
+
+        Args:
+            run: of which.
+            name: of what is read.
+            read: reads it.
+            key: whatever else it depends on.
+        """
+        at = (run.path, name, *key)
+        if at not in self._kept:
+            self._kept[at] = read(run)
+        return self._kept[at]
+
+    def _recorded(self) -> Iterator[Run]:
+        for manifest in sorted(self.results.glob("*/study.json")):
+            plan = json.loads(manifest.read_text(encoding="utf-8"))
+            for name, planned in plan["runs"].items():
+                folder = manifest.parent / name
+                if (folder / "result.json").is_file() and _readable(folder):
+                    yield _run(manifest.parent.name, name, planned, folder)
+
+
+def _run(study: str, name: str, planned: Mapping[str, Any], folder: Path) -> Run:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return Run(
+        study=study,
+        name=name,
+        family=result["family"],
+        member=result["config"]["task"].get("operation", result["family"]),
+        role=planned["role"],
+        twin=planned["twin"],
+        half=planned.get("half", ""),
+        seed=result["seed"],
+        result=result,
+        load=lambda: open_trace(folder),
+    )
+
+
+def _readable(folder: Path) -> bool:
+    """Whether there is a trace; a result without one supports nothing."""
+    try:
+        open_trace(folder)
+    except TraceError:
+        return False
+    return True
+
+
+def _same(run: Run, other: Run) -> bool:
+    return (run.member, run.seed) == (other.member, other.seed)

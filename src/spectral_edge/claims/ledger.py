@@ -1,0 +1,182 @@
+"""The ledger itself: every claim on every family that it covers, judged by the same rules."""
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from spectral_edge.claims import catalog
+from spectral_edge.claims.claim import Claim, Published, Unit
+from spectral_edge.claims.evidence import Evidence
+from spectral_edge.claims.rules import ALTERNATIVE, Judgement, Rate, Verdict, judge
+from spectral_edge.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger.
+
+    Attributes:
+        claim: what is claimed.
+        family: on which runs.
+        published: what was reported for this family.
+        units: what was measured.
+        judgement: the verdict and what led to it.
+    """
+
+    claim: Claim
+    family: str
+    published: Published
+    units: tuple[Unit, ...]
+    judgement: Judgement
+
+    @property
+    def middle(self) -> float | None:
+        """The median of the runs' scalars."""
+        values = [unit.run.value for unit in self.units if unit.run.value is not None]
+        return median(values) if values else None
+
+    def middle_of(self, name: str) -> float | None:
+        """The median of the scalars of one class of controls."""
+        found = [unit.controls[name].value for unit in self.units if name in unit.controls]
+        values = [value for value in found if value is not None]
+        return median(values) if values else None
+
+    @property
+    def measured(self) -> str:
+        """What came out, in words."""
+        passed, parts = self.judgement.passed, list[str]()
+        if passed is not None:
+            parts.append(f"{passed.count} of {passed.of}")
+        if self.middle is not None:
+            parts.append(f"{self.claim.unit} {self.middle:.3g}")
+        return ", ".join(parts) or "nothing recorded"
+
+    def to_json(self) -> dict[str, Any]:
+        """The line as plain values."""
+        judgement = self.judgement
+        return {
+            "id": self.claim.id,
+            "family": self.family,
+            "title": self.claim.title,
+            "verdict": str(judgement.verdict),
+            "because": judgement.because,
+            "published": self.published.value,
+            "measured": self.measured,
+            "interval": None if judgement.passed is None else list(judgement.passed.interval),
+            "runs": len(self.units),
+            "controls": {name: self._against(name) for name in self.claim.controls},
+            "null": judgement.because if judgement.verdict is Verdict.NOT_DISCRIMINATING else None,
+            "power": judgement.power,
+            "alternative": ALTERNATIVE,
+            "runs_to_decide": judgement.needed,
+            "evidence": [unit.run.name for unit in self.units],
+        }
+
+    def _against(self, name: str) -> dict[str, Any]:
+        tally = self.judgement.tallies[name]
+        return {
+            "pairs": 0 if tally.wins is None else tally.wins.of,
+            "wins": None if tally.wins is None else tally.wins.count,
+            "interval": None if tally.wins is None else list(tally.wins.interval),
+            "e_value": tally.e_value,
+            "passed": _counted(tally.passed),
+            "measured": self.middle_of(name),
+        }
+
+
+class Ledger:
+    """Claims, and the evidence that they are judged on.
+
+    Args:
+        evidence: what is recorded.
+        claims: the claims; those of the catalogue by default.
+    """
+
+    def __init__(self, evidence: Evidence, claims: Sequence[Claim] | None = None) -> None:
+        self.evidence = evidence
+        self.claims = tuple(load_claims() if claims is None else claims)
+
+    def entries(self, *, claim: str | None = None, family: str | None = None) -> Iterator[Entry]:
+        """Judges claims, one line at a time; all claims count where the rules ask how many there are.
+
+        Args:
+            claim: the id of one; None takes all.
+            family: one family; None takes all.
+
+        Raises:
+            InputError: if no claim has the id, or none of those asked for covers the family.
+        """
+        chosen = [one for one in self.claims if claim is None or one.id.casefold() == claim.casefold()]
+        if not chosen:
+            known = ", ".join(one.id for one in self.claims)
+            raise InputError("claim", expected=f"one of {known}", found=repr(claim), remedy="see spectral-edge claims")
+        families = list(dict.fromkeys(name for one in chosen for name in one.families))
+        if family is not None and family not in families:
+            raise InputError(
+                "family", expected=f"one of {', '.join(families)}", found=repr(family), remedy="leave it out for all"
+            )
+        return self._judged(chosen, family)
+
+    def _judged(self, chosen: Sequence[Claim], family: str | None) -> Iterator[Entry]:
+        for claim in chosen:
+            for name in claim.families:
+                if family in (None, name):
+                    yield self.judged(claim, name)
+
+    def judged(self, claim: Claim, family: str) -> Entry:
+        """One line."""
+        units = tuple(claim.units(self.evidence, family))
+        published = claim.published_for(family)
+        found = judge(units, classes=tuple(claim.controls), published=published, claims=len(self.claims))
+        return Entry(claim, family, published, units, found)
+
+
+def load_claims(*files: Path) -> list[Claim]:
+    """The claims of the catalogue, and those of the user's own files.
+
+    Args:
+        files: Python files, run as they are, each with a `CLAIM`.
+
+    Raises:
+        InputError: if a file is none, has no claim, or uses an id that is taken.
+    """
+    found: dict[str, Claim] = {}
+    for module in sorted(module.name for module in pkgutil.iter_modules(catalog.__path__)):
+        claim: Claim = importlib.import_module(f"{catalog.__name__}.{module}").CLAIM
+        found[claim.id] = claim
+    for file in files:
+        claim = _from_file(file)
+        if claim.id in found:
+            raise InputError(f"claim of {file}", expected="a new id", found=claim.id, remedy="choose another id")
+        found[claim.id] = claim
+    return sorted(found.values(), key=lambda claim: (_CHAPTERS.find(claim.id[0]), claim.id))
+
+
+_CHAPTERS = "HTSMXN"
+"""Order of the ledger: headlines of the abstract, thesis, spectral dynamics, grokking, extra rows, new claims."""
+
+
+def _from_file(file: Path) -> Claim:
+    spec = importlib.util.spec_from_file_location(f"claim_{file.stem}", file) if file.suffix == ".py" else None
+    if spec is None or spec.loader is None or not file.is_file():
+        raise InputError("file of a claim", expected="a Python file", found=str(file), remedy="check the path")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    claim = getattr(module, "CLAIM", None)
+    if not isinstance(claim, Claim):
+        raise InputError(
+            f"file of a claim {file}",
+            expected="a variable CLAIM of type spectral_edge.claims.Claim",
+            found="none",
+            remedy="see docs/claims/your-own.md",
+        )
+    return claim
+
+
+def _counted(rate: Rate | None) -> Mapping[str, Any] | None:
+    return None if rate is None else {"count": rate.count, "of": rate.of, "interval": list(rate.interval)}

@@ -1,0 +1,104 @@
+"""How claims reduce runs to units: the run up to its transition beside its controls, or beside noise of its own norms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_edge.claims.claim import SURROGATES, Measured, Unit
+from spectral_edge.claims.evidence import Evidence, Run
+from spectral_edge.evaluate.transition import AtTransition, at_transition
+from spectral_edge.series import EdgeSeries
+
+Array = NDArray[np.float64]
+Reader = Callable[[Evidence, Run, int], Measured]
+"""Reads a run up to a step."""
+
+WINDOW = 10
+"""Full windows of ten updates in every family; the published ones of Dyck and SCAN are shorter and growing."""
+
+GROKKING = ("arithmetic", "dual", "tri", "dyck", "scan")
+LANGUAGE = ("stories", "shift")
+ADAMW = {"stories": ("optimizers", "adamw"), "shift": ("shift", "run")}
+"""Study and role of the language runs on which claims about one run are judged."""
+
+
+def transition(evidence: Evidence, run: Run, step: int) -> AtTransition:
+    """What the gap of a run does up to a step; see `evaluate.transition`."""
+    return evidence.kept(
+        run, "transition", lambda run: at_transition(run.trace, step, window=WINDOW, group=run.watched), step
+    )
+
+
+def edge(evidence: Evidence, run: Run, *, window: int = WINDOW, stride: int = 1) -> EdgeSeries:
+    """Every quantity over the full windows of a run."""
+
+    def read(run: Run) -> EdgeSeries:
+        return run.trace.edge(window, stride=stride, group=run.watched)
+
+    return evidence.kept(run, "edge", read, window, stride)
+
+
+def up_to(evidence: Evidence, run: Run, name: str, step: int) -> Array:
+    """One quantity over the windows up to a step."""
+    series = edge(evidence, run)
+    return series[name][: int(np.searchsorted(series.step, step, side="right"))]
+
+
+def yoked_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
+    """Units of a claim about transitions: every run and its controls, read alike at the step of the run's transition."""
+
+    def units(evidence: Evidence, family: str) -> Sequence[Unit]:
+        return [
+            Unit(
+                read(evidence, pair.run, pair.step),
+                {name: read(evidence, control, pair.step) for name, control in pair.controls.items()},
+            )
+            for pair in evidence.yoked(family)
+        ]
+
+    return units
+
+
+def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
+    """Units of a claim about any run: each to its end, or to its transition, beside noise of its own norms.
+
+    Grokking families give their runs with decay, language families those under AdamW.
+    """
+
+    def units(evidence: Evidence, family: str) -> Sequence[Unit]:
+        if family in ADAMW:
+            study, role = ADAMW[family]
+            runs = [(run, int(run.trace.steps[-1])) for run in evidence.study(study, family=family, role=role)]
+        else:
+            runs = [(pair.run, pair.step) for pair in evidence.yoked(family)]
+        return [
+            Unit(read(evidence, run, step), {SURROGATES: read(evidence, run.noise(), step)}) for run, step in runs
+        ]
+
+    return units
+
+
+def each(record: Mapping[str, Any], *path: str) -> list[Any]:
+    """The values of each run at a path of a record."""
+    found: Any = record
+    for part in path:
+        found = found[part]
+    return list(found)
+
+
+def finite(value: float | None) -> float | None:
+    """The value where it is a finite number, else None."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def middle(values: Array) -> float | None:
+    """The median of the finite values, None where there is none."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def share(values: NDArray[np.bool_]) -> float | None:
+    """The share that is true, None of nothing."""
+    return float(values.mean()) if len(values) else None

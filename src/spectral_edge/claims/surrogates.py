@@ -1,0 +1,111 @@
+"""Runs in which nothing happens but what is planted: the lag rows of a recorded run, with other updates in their place.
+
+The updates keep the norms of the run's own, group by group and step by step; directions are those of noise with a given
+memory, in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the norms,
+the window or the optimizer's momentum shows the same on them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_edge.analysis import Trace
+from spectral_edge.measure import NO_MEMORY, known_memory
+
+Array = NDArray[np.float64]
+
+DIMENSION = 1_000
+"""Independent directions of the noise: of the order that published dispersions imply (theory section 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What takes the place of the updates.
+
+    Attributes:
+        memory: correlation of neighbouring rows, as AR(1); None takes that of the run's optimizer.
+        drift: energy of one fixed direction over that of the noise, in every row.
+        turn: step from which a second fixed direction carries `turn_energy` of a row; None never does.
+        turn_energy: energy of that direction over the rest of the row.
+    """
+
+    memory: float | None = None
+    drift: float = 0.0
+    turn: int | None = None
+    turn_energy: float = 0.0
+
+
+OPTIMIZER_NOISE = Recipe()
+"""Independent gradients through the run's optimizer: the class of controls called surrogates."""
+
+
+def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> Trace:
+    """A trace like a recorded one, whose updates are noise of the same norms.
+
+    Args:
+        trace: the recorded run.
+        seed: of the draws.
+        recipe: what else is in them.
+
+    Returns:
+        A trace with the steps, groups and metadata of the run; rows of a ladder follow from the same draws.
+    """
+    steps = trace.steps
+    chain = [_Rows(np.array(segment.rows), np.array(segment.ladder)) for segment in trace.segments]
+    factor = np.linalg.cholesky(_correlations(trace, recipe))
+    draws = np.random.default_rng(seed)
+    for entry in range(len(trace.segments[-1].entries)):
+        norms = np.sqrt(np.concatenate([part.rows["lags"][:, entry, 0] for part in chain]))
+        updates = _updates(norms, steps, factor, recipe, draws)
+        for part in chain:
+            ends = np.searchsorted(steps, part.rows["step"])
+            part.rows["lags"][:, entry] = _lag_rows(updates, ends, part.rows["lags"][:, entry], stride=1)
+            for stride in np.unique(part.ladder["stride"]).tolist():
+                of = part.ladder["stride"] == stride
+                ends = np.searchsorted(steps, part.ladder["step"][of])
+                part.ladder["lags"][of, entry] = _lag_rows(updates, ends, part.ladder["lags"][of, entry], stride=stride)
+    made = zip(trace.segments, chain, strict=True)
+    return Trace([replace(segment, rows=part.rows, ladder=part.ladder) for segment, part in made])
+
+
+@dataclass(frozen=True)
+class _Rows:
+    rows: NDArray[np.void]
+    ladder: NDArray[np.void]
+
+
+def _updates(
+    norms: Array, steps: NDArray[np.int64], factor: Array, recipe: Recipe, draws: np.random.Generator
+) -> Array:
+    """Updates [T, DIMENSION] of these norms."""
+    noise = factor @ draws.standard_normal((len(norms), DIMENSION)) / np.sqrt(DIMENSION)
+    fixed = draws.standard_normal((2, DIMENSION))
+    fixed /= np.linalg.norm(fixed, axis=1, keepdims=True)
+    noise += np.sqrt(recipe.drift) * fixed[0]
+    if recipe.turn is not None:
+        noise[steps >= recipe.turn] += np.sqrt(recipe.turn_energy) * fixed[1]
+    return noise * (norms / np.linalg.norm(noise, axis=1))[:, None]
+
+
+def _lag_rows(updates: Array, ends: NDArray[np.intp], recorded: Array, *, stride: int) -> Array:
+    """Products of sums of `stride` updates that end at `ends` with those before them, undefined where the record's are."""
+    total = np.concatenate([np.zeros((1, updates.shape[1])), np.cumsum(updates, axis=0)])
+    rows = np.full_like(recorded, np.nan)
+    sums = total[ends + 1] - total[np.maximum(ends + 1 - stride, 0)]
+    for lag in range(recorded.shape[1]):
+        before = ends + 1 - lag * stride
+        known = before - stride >= 0
+        other = total[before[known]] - total[before[known] - stride]
+        rows[known, lag] = np.einsum("td,td->t", sums[known], other)
+    return np.where(np.isfinite(recorded), rows, np.nan)
+
+
+def _correlations(trace: Trace, recipe: Recipe) -> Array:
+    """Correlations of the noise's rows [T, T]."""
+    size = len(trace.steps)
+    if recipe.memory is not None:
+        return recipe.memory ** np.abs(np.arange(size)[:, None] - np.arange(size)[None, :]).astype(np.float64)
+    watched = trace.metadata.get("monitor", {})
+    memory = known_memory(watched.get("momentum"), trace.steps, every=watched.get("every"))
+    return (memory or NO_MEMORY).matrix(size)
