@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from spectral_edge import experiments
+from spectral_edge.claims_command import claims
 from spectral_edge.data_command import data
 from spectral_edge.errors import RunError, SpectralEdgeError
 from spectral_edge.run_command import Size, configured, run
@@ -120,6 +121,7 @@ app.command(study)
 app.command(data)
 app.command(scan)
 app.command(simulate)
+app.command(claims)
 
 
 @app.command

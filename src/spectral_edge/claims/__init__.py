@@ -11,12 +11,13 @@ from spectral_edge.claims.claim import (
     Unit,
 )
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.ledger import Entry, Ledger, load_claims
+from spectral_edge.claims.ledger import RECORD, Entry, Ledger, load_claims, recorded_verdicts
 from spectral_edge.claims.rules import Judgement, Verdict, judge
 
 __all__ = [
     "GROKKING_CONTROLS",
     "NO_DECAY",
+    "RECORD",
     "SAME_DECAY",
     "SURROGATES",
     "Claim",
@@ -31,4 +32,5 @@ __all__ = [
     "Verdict",
     "judge",
     "load_claims",
+    "recorded_verdicts",
 ]

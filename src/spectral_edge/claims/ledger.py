@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from spectral_edge.claims.claim import Claim, Published, Unit
 from spectral_edge.claims.evidence import Evidence
 from spectral_edge.claims.rules import ALTERNATIVE, Judgement, Rate, Verdict, judge
 from spectral_edge.errors import InputError
+
+
+RECORD = "claims/ledger.json"
+"""Where verdicts are recorded among the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,8 @@ class Ledger:
         self.evidence = evidence
         self.claims = tuple(load_claims() if claims is None else claims)
 
-    def entries(self, *, claim: str | None = None, family: str | None = None) -> Iterator[Entry]:
-        """Judges claims, one line at a time; all claims count where the rules ask how many there are.
+    def lines(self, *, claim: str | None = None, family: str | None = None) -> list[tuple[Claim, str]]:
+        """Claims and families, in the order of the ledger; all claims count where the rules ask how many there are.
 
         Args:
             claim: the id of one; None takes all.
@@ -120,13 +125,12 @@ class Ledger:
             raise InputError(
                 "family", expected=f"one of {', '.join(families)}", found=repr(family), remedy="leave it out for all"
             )
-        return self._judged(chosen, family)
+        return [(one, name) for one in chosen for name in one.families if family in (None, name)]
 
-    def _judged(self, chosen: Sequence[Claim], family: str | None) -> Iterator[Entry]:
-        for claim in chosen:
-            for name in claim.families:
-                if family in (None, name):
-                    yield self.judged(claim, name)
+    def entries(self, *, claim: str | None = None, family: str | None = None) -> Iterator[Entry]:
+        """Judges the lines that are asked for, one at a time; see `lines`."""
+        for one, name in self.lines(claim=claim, family=family):
+            yield self.judged(one, name)
 
     def judged(self, claim: Claim, family: str) -> Entry:
         """One line."""
@@ -155,6 +159,27 @@ def load_claims(*files: Path) -> list[Claim]:
             raise InputError(f"claim of {file}", expected="a new id", found=claim.id, remedy="choose another id")
         found[claim.id] = claim
     return sorted(found.values(), key=lambda claim: (_CHAPTERS.find(claim.id[0]), claim.id))
+
+
+def recorded_verdicts(results: Path) -> dict[tuple[str, str], str]:
+    """The recorded verdict of each claim and family; empty where none is recorded.
+
+    Raises:
+        InputError: if the record cannot be read.
+    """
+    path = results / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8"))["ledger"]
+        return {(line["id"], line["family"]): line["verdict"] for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"record of verdicts {path}",
+            expected="the ledger as make claims writes it",
+            found="something else",
+            remedy="make it again with: make claims",
+        ) from error
 
 
 _CHAPTERS = "HTSMXN"

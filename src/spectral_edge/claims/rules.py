@@ -92,7 +92,8 @@ class Judgement:
         tallies: by class of controls.
         power: probability that as many pairs confirm if P(run > control) is `ALTERNATIVE` in every class, which is what
             the rules can see at best; None where nothing was run.
-        needed: fewest runs with a power of `POWER`, each with a control of every class.
+        needed: fewest runs with a power of `POWER`, each with a control of every class; for a claim without controls the
+            fewest that would refute it if none met the criterion, None where no rate was published.
     """
 
     verdict: Verdict
@@ -100,7 +101,7 @@ class Judgement:
     passed: Rate | None
     tallies: Mapping[str, Tally]
     power: float | None
-    needed: int
+    needed: int | None
 
 
 def e_value(wins: int, pairs: int) -> float:
@@ -144,7 +145,7 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
     """
     tallies = {name: _tally(units, name) for name in classes}
     passed = _passed([unit.run.passed for unit in units])
-    needed = runs_needed(claims, classes=max(len(classes), 1))
+    needed = runs_needed(claims, classes=len(classes)) if classes else _runs_to_refute(published)
     fewest = min((0 if t.wins is None else t.wins.of for t in tallies.values()), default=0)
     might = power(fewest, claims, classes=len(classes)) if units and classes else None
 
@@ -192,6 +193,13 @@ def _refuted(passed: Rate | None, published: Published) -> str | None:
     )
 
 
+def _runs_to_refute(published: Published) -> int | None:
+    if published.passed is None or not published.of:
+        return None
+    least = Rate(published.passed, published.of).interval[0]
+    return next((n for n in range(1, MOST_RUNS) if Rate(0, n).interval[1] < least), None)
+
+
 def _unhelpful(name: str, tally: Tally) -> str | None:
     found: list[str] = []
     if tally.passed is not None and tally.passed.interval[0] >= OFTEN:
@@ -207,7 +215,7 @@ def _short(name: str, tally: Tally, claims: int) -> str | None:
     if _convincing(tally.wins.count, tally.wins.of, claims):
         return None
     least = wins_needed(tally.wins.of, claims)
-    asked = "no number of wins would do" if least is None else f"{least} would do"
+    asked = "too few pairs for any number of wins" if least is None else f"{least} would do"
     return f"{tally.wins.count} wins in {tally.wins.of} pairs ({name}); {asked}"
 
 

@@ -1,0 +1,106 @@
+"""The verb `claims` of the command line: the ledger in a table, beside the verdicts that are recorded."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from spectral_edge.claims import Entry, Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.terminal import COLUMNS, EXIT_FAILED, Json, fail, print_json
+
+COLOURS = {
+    Verdict.CONFIRMED: "green",
+    Verdict.NOT_DISCRIMINATING: "yellow",
+    Verdict.REFUTED: "red",
+    Verdict.INCONCLUSIVE: "default",
+    Verdict.NOT_TESTABLE: "bright_black",
+}
+Claim = Annotated[str | None, Parameter(help="One claim by its id, for instance T5; all by default.")]
+
+
+def claims(
+    *,
+    claim: Claim = None,
+    family: str | None = None,
+    results: Path = Path("results"),
+    file: list[Path] | None = None,
+    as_json: Json = False,
+    quiet: bool = False,
+) -> None:
+    """Judge the published predictions on what is recorded, and compare with the recorded verdicts.
+
+    Ends with 0 where every verdict is the recorded one, with 1 where one differs.
+
+    Args:
+        claim: Claim.
+        family: One family of runs; all by default.
+        results: Folder of the recorded studies.
+        file: A Python file with a claim of your own, which is run; repeatable.
+        as_json: Print one JSON list and nothing else.
+        quiet: Print nothing; the exit code tells.
+    """
+    ledger = Ledger(Evidence(results), load_claims(*(file or [])))
+    console = Console(quiet=quiet or as_json, highlight=False)
+    lines = ledger.lines(claim=claim, family=family)
+    found: list[Entry] = []
+    with Progress(*COLUMNS, console=console, transient=True) as progress:
+        for one, name in progress.track(lines, description="judging"):
+            found.append(ledger.judged(one, name))
+    known = recorded_verdicts(results)
+    different = [entry for entry in found if known.get((entry.claim.id, entry.family)) != entry.judgement.verdict]
+    if as_json:
+        print_json([entry.to_json() for entry in found])
+    else:
+        console.print(_table(found))
+        console.print(_summary(found), markup=False, soft_wrap=True)
+        if claim is not None:
+            for entry in found:
+                console.print(_told(entry), markup=False, soft_wrap=True)
+    if different:
+        fail("\n".join(_differs(entry, known) for entry in different), EXIT_FAILED)
+
+
+def _table(entries: list[Entry]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "family", "verdict", "published", "measured"):
+        table.add_column(heading, overflow="fold")
+    for entry in entries:
+        verdict = entry.judgement.verdict
+        style = COLOURS[verdict]
+        table.add_row(
+            entry.claim.id, entry.family, f"[{style}]{verdict}[/{style}]", entry.published.value, entry.measured
+        )
+    return table
+
+
+def _summary(entries: list[Entry]) -> str:
+    counts = {verdict: sum(entry.judgement.verdict is verdict for entry in entries) for verdict in Verdict}
+    return "\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+def _told(entry: Entry) -> str:
+    """One line of the ledger in full."""
+    claim, judgement = entry.claim, entry.judgement
+    lines = [
+        f"\n{claim.id}, {entry.family}: {judgement.verdict}",
+        f"  because     {judgement.because}",
+        f"  statement   {claim.statement}",
+        f"  criterion   {claim.criterion}",
+        f"  instead     {claim.corrected}",
+        f"  convention  {claim.convention}",
+        f"  needs       {claim.needs}",
+    ]
+    if judgement.power is not None:
+        lines.append(f"  power       {judgement.power:.2f} with what was run")
+    if judgement.needed is not None:
+        lines.append(f"  would do    {judgement.needed} runs, each with its controls")
+    return "\n".join(lines)
+
+
+def _differs(entry: Entry, known: dict[tuple[str, str], str]) -> str:
+    before = known.get((entry.claim.id, entry.family), "no verdict")
+    return f"{entry.claim.id}, {entry.family}: {entry.judgement.verdict}, recorded {before}"
+
