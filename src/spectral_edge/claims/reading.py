@@ -1,7 +1,6 @@
 """How claims reduce runs to units: the run up to its transition beside its controls, or beside noise of its own norms."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from spectral_edge.evaluate.transition import AtTransition, at_transition
 from spectral_edge.series import EdgeSeries
 
 Array = NDArray[np.float64]
+Beside = tuple[NDArray[np.int64], Array, Array]
 Reader = Callable[[Evidence, Run, int], Measured]
 """Reads a run up to a step."""
 
@@ -80,12 +80,22 @@ def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
     return units
 
 
-def each(record: Mapping[str, Any], *path: str) -> list[Any]:
-    """The values of each run at a path of a record."""
-    found: Any = record
-    for part in path:
-        found = found[part]
-    return list(found)
+def beside_loss(evidence: Evidence, run: Run, name: str = "ratios", *, window: int = WINDOW) -> Beside:
+    """A quantity and the validation loss at the steps that have both.
+
+    Args:
+        evidence: where what was read is kept.
+        run: a language run.
+        name: of the quantity.
+        window: number W of updates.
+
+    Returns:
+        Steps [N], values [N, ...] and losses [N].
+    """
+    series = edge(evidence, run, window=window)
+    steps, losses = run.metric("val_loss")
+    common, left, right = np.intersect1d(series.step, steps, return_indices=True)
+    return common, series[name][left], losses[right]
 
 
 def finite(value: float | None) -> float | None:

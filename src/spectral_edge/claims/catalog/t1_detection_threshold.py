@@ -12,7 +12,7 @@ BAR = 5.0
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
     """The published ratio in every window: its least as the criterion, its median as the scalar."""
-    watched = run.trace.parameter_count
+    watched = run.parameters
     ratios = detection_ratio_pub(up_to(evidence, run, "sigma", step), parameters=watched)
     known = ratios[np.isfinite(ratios)]
     return Measured(run.name, finite(middle(ratios)), bool(known.min() > BAR) if len(known) else None)

@@ -1,0 +1,38 @@
+"""S1: the edge between signal and noise is sharp."""
+
+import numpy as np
+
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
+from spectral_edge.claims.evidence import Evidence, Run
+from spectral_edge.claims.reading import GROKKING, LANGUAGE, WINDOW, beside_noise, finite, middle, up_to
+
+BAR = 100.0
+
+
+def read(evidence: Evidence, run: Run, step: int) -> Measured:
+    """How much wider the smaller half of the eigenvalues is spread than the same number of those of isotropic noise."""
+    lower = up_to(evidence, run, "sigma", step)[:, WINDOW // 2 :] ** 2
+    mean = lower.mean(axis=1)
+    spread = np.where(mean > 0, lower.std(axis=1) / np.where(mean > 0, mean, 1.0), np.nan)
+    dispersion = finite(middle(spread / np.sqrt(WINDOW / run.parameters)))
+    return Measured(run.name, dispersion, None if dispersion is None else dispersion > BAR)
+
+
+CLAIM = Claim(
+    id="S1",
+    title="the edge between signal and noise is sharp",
+    statement="The eigenvalues of a window are spread far beyond what the Marchenko-Pastur law gives to noise.",
+    published={"": Published("229 to 576 times Marchenko-Pastur", "2603.15678", 4, 4)},
+    criterion="the relative spread of the smaller half of the eigenvalues is more than 100 times (W / P)^(1/2)",
+    corrected="the same number beside that of noise with the run's own norms: norms that differ spread the eigenvalues, and "
+    "so does noise of few effective dimensions",
+    convention="W = 10 full windows up to the transition, or to the end of a language run; the definition of the published "
+    "number is not given, this is our reading",
+    controls=NOISE_ONLY,
+    needs="study grokking; studies optimizers and shift",
+    would_change="a spread above that of noise with the run's norms and an effective dimension that was measured",
+    families=(*GROKKING, *LANGUAGE),
+    units=beside_noise(read),
+    unit="spread over Marchenko-Pastur",
+    note="A spread beyond isotropic noise shows that noise is not isotropic; it shows no edge.",
+)
