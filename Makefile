@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 READY   = $(VENV)/.ready
 OUT    ?= runs/demo
 
-.PHONY: help demo test test-all lint docs bench clean
+.PHONY: help demo test test-all lint docs claims bench clean
 
 help:
 	@echo "make demo      train a transformer that groks and its control, watched live; write a report"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all  run the long tests too"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     measure time, memory and accuracy; write docs/performance.md (about an hour)"
+	@echo "make claims    judge every claim on the recorded runs; write results/claims, docs/claims and pictures"
 	@echo "make docs      build the documentation into site/"
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +39,9 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
+
+claims: $(READY)
+	$(BIN)/python tools/make_claims.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

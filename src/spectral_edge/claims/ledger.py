@@ -70,6 +70,7 @@ class Entry:
             "title": self.claim.title,
             "verdict": str(judgement.verdict),
             "because": judgement.because,
+            "scalar_verdict": str(judgement.scalar),
             "published": self.published.value,
             "measured": self.measured,
             "interval": None if judgement.passed is None else list(judgement.passed.interval),

@@ -88,6 +88,7 @@ class Judgement:
     Attributes:
         verdict: by the rules of this module.
         because: in words.
+        scalar: the verdict that the scalar alone would get, the published criterion left aside.
         passed: runs that meet the published criterion; None where no run's pass is known.
         tallies: by class of controls.
         power: probability that as many pairs confirm if P(run > control) is `ALTERNATIVE` in every class, which is what
@@ -98,6 +99,7 @@ class Judgement:
 
     verdict: Verdict
     because: str
+    scalar: Verdict
     passed: Rate | None
     tallies: Mapping[str, Tally]
     power: float | None
@@ -149,8 +151,10 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
     fewest = min((0 if t.wins is None else t.wins.of for t in tallies.values()), default=0)
     might = power(fewest, claims, classes=len(classes)) if units and classes else None
 
+    scalar = _of_scalar(tallies, claims)
+
     def reached(verdict: Verdict, because: str) -> Judgement:
-        return Judgement(verdict, because, passed, tallies, might, needed)
+        return Judgement(verdict, because, scalar, passed, tallies, might, needed)
 
     known = [unit for unit in units if unit.run.value is not None or unit.run.passed is not None]
     if not known:
@@ -180,6 +184,20 @@ def _passed(values: Sequence[bool | None]) -> Rate | None:
     return Rate(sum(known), len(known)) if known else None
 
 
+def _of_scalar(tallies: Mapping[str, Tally], claims: int) -> Verdict:
+    if all(tally.wins is None for tally in tallies.values()):
+        return Verdict.NOT_TESTABLE
+    if any(_no_more_than(tally) for tally in tallies.values()):
+        return Verdict.NOT_DISCRIMINATING
+    beaten = all(tally.wins is not None and _convincing(tally.wins.count, tally.wins.of, claims) for tally in tallies.values())
+    return Verdict.CONFIRMED if beaten else Verdict.INCONCLUSIVE
+
+
+def _no_more_than(tally: Tally) -> bool:
+    """Whether enough pairs say that the run does not exceed its control often."""
+    return tally.wins is not None and tally.wins.of >= ENOUGH_PAIRS and tally.wins.interval[1] <= UNHELPFUL
+
+
 def _refuted(passed: Rate | None, published: Published) -> str | None:
     if passed is None or published.passed is None or not published.of:
         return None
@@ -204,7 +222,7 @@ def _unhelpful(name: str, tally: Tally) -> str | None:
     found: list[str] = []
     if tally.passed is not None and tally.passed.interval[0] >= OFTEN:
         found.append(f"{tally.passed.count} of {tally.passed.of} controls ({name}) meet the published criterion")
-    if tally.wins is not None and tally.wins.of >= ENOUGH_PAIRS and tally.wins.interval[1] <= UNHELPFUL:
+    if tally.wins is not None and _no_more_than(tally):
         found.append(f"the run exceeds its control ({name}) in {tally.wins.count} of {tally.wins.of} pairs")
     return ", ".join(found) or None
 

@@ -6,6 +6,7 @@ Matplotlib is an extra and is used through its object interface only, so that no
 from spectral_edge.plots.accuracy import accuracy_figure
 from spectral_edge.plots.coherence import coherence_figure
 from spectral_edge.plots.decline import decline_figure
+from spectral_edge.plots.ledger import claim_figure, ledger_figure
 from spectral_edge.plots.overview import overview_figure
 from spectral_edge.plots.ratios import ratios_figure
 from spectral_edge.plots.spectrum import spectrum_figure
@@ -16,8 +17,10 @@ __all__ = [
     "Mark",
     "RunView",
     "accuracy_figure",
+    "claim_figure",
     "coherence_figure",
     "decline_figure",
+    "ledger_figure",
     "overview_figure",
     "ratios_figure",
     "spectrum_figure",

@@ -1,0 +1,248 @@
+"""Makes the ledger: judges every claim on the recorded runs, writes results/claims, docs/claims and their pictures.
+
+python tools/make_claims.py             # after runs were recorded, or a claim was changed
+python tools/make_claims.py --check     # says whether pages and record disagree, judges nothing
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+
+import spectral_edge
+from spectral_edge.claims import RECORD, Claim, Entry, Evidence, Ledger, Verdict, load_claims
+
+ROOT = Path(__file__).parents[1]
+DOCS, PICTURES = ROOT / "docs", ROOT / "docs" / "images" / "claims"
+RESULTS = ROOT / "results"
+ORDER = [str(verdict) for verdict in Verdict]
+CHAPTERS = {
+    "H": "Headlines of the abstract",
+    "T": "Predictions of the thesis",
+    "S": "Predictions on language models",
+    "M": "Predictions on grokking",
+    "X": "Further published numbers",
+    "N": "What holds instead",
+}
+Line = Mapping[str, Any]
+
+
+def record(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The ledger as it is recorded."""
+    return {
+        "command": "python tools/make_claims.py",
+        "ledger": [entry.to_json() for entry in entries],
+        "versions": {
+            "python": platform.python_version(),
+            "spectral-edge": spectral_edge.__version__,
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def pages(lines: Sequence[Line], claims: Sequence[Claim]) -> dict[Path, str]:
+    """Every page of the ledger, from its record.
+
+    Args:
+        lines: of the record.
+        claims: the catalogue.
+    """
+    of = {claim.id: [line for line in lines if line["id"] == claim.id] for claim in claims}
+    made = {DOCS / "claims.md": _overview(claims, of)}
+    for claim in claims:
+        made[DOCS / "claims" / f"{claim.id.lower()}.md"] = _page(claim, of[claim.id])
+    return made
+
+
+def _overview(claims: Sequence[Claim], of: Mapping[str, Sequence[Line]]) -> str:
+    lines = [line for some in of.values() for line in some]
+    counts = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in ORDER}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    parts = [
+        "# The ledger of claims",
+        "Made by `python tools/make_claims.py` from recorded runs; `spectral-edge claims` judges them again.",
+        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) were fixed before any run "
+        "was read. *Not testable here* means that no run is recorded in which the claim is defined.",
+        "![Verdict of each claim on each family of runs](images/claims/ledger.png)",
+    ]
+    for letter, title in CHAPTERS.items():
+        chapter = [claim for claim in claims if claim.id.startswith(letter)]
+        if chapter:
+            rows = [[f"[{c.id}](claims/{c.id.lower()}.md)", c.title, _verdicts(of[c.id])] for c in chapter]
+            parts += [f"## {title}", _table(["", "claim", "verdicts"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdicts(lines: Sequence[Line]) -> str:
+    by = {verdict: [line["family"] for line in lines if line["verdict"] == verdict] for verdict in ORDER}
+    return "; ".join(f"**{verdict}**: {', '.join(names)}" for verdict, names in by.items() if names)
+
+
+def _page(claim: Claim, lines: Sequence[Line]) -> str:
+    rows = [
+        [
+            line["family"],
+            f"**{line['verdict']}**",
+            line["published"],
+            line["measured"],
+            _interval(line["interval"]),
+        ]
+        for line in lines
+    ]
+    parts = [
+        f"# {claim.id}: {claim.title}",
+        claim.statement,
+        "## The verdict",
+        _table(["family", "verdict", "published", "measured", "95 % of the pass rate"], rows),
+    ]
+    if any(line["runs"] and line["measured"] != "nothing recorded" for line in lines):
+        parts += [_reasons(lines)]
+        if claim.unit and (PICTURES / f"{claim.id.lower()}.png").is_file():
+            parts += [
+                f"![{claim.unit} of runs and of their controls](../images/claims/{claim.id.lower()}.png)",
+                "A filled dot meets the published criterion, an empty one does not, a pale one has none. Thin lines join a run "
+                "and its control.",
+            ]
+        parts += [_against(claim, lines)]
+    parts += [
+        "## What is asked",
+        _table(
+            ["", ""],
+            [
+                ["published criterion", claim.criterion],
+                ["asked here", claim.corrected],
+                ["convention", claim.convention],
+                *([f"control: {name}", words] for name, words in claim.controls.items()),
+                ["evidence", claim.needs],
+                ["source", "; ".join(dict.fromkeys(published.source for published in claim.published.values()))],
+            ],
+        ),
+        "## What would change our mind",
+        _sentence(claim.would_change),
+    ]
+    if claim.note:
+        parts += ["## What the numbers cannot say", claim.note]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reasons(lines: Sequence[Line]) -> str:
+    told: list[str] = []
+    for line in lines:
+        if not line["runs"]:
+            continue
+        text = f"- {line['family']}: {line['because']}."
+        if line["verdict"] == str(Verdict.INCONCLUSIVE):
+            text += _power(line)
+        elif line["scalar_verdict"] != line["verdict"] and line["scalar_verdict"] != str(Verdict.NOT_TESTABLE):
+            text += f" By the scalar alone it would be *{line['scalar_verdict']}*."
+        told.append(text)
+    return "\n".join(told)
+
+
+def _power(line: Line) -> str:
+    needed = line["runs_to_decide"]
+    if line["power"] is None:
+        return "" if needed is None else f" {needed} runs of which none meets the criterion would refute it."
+    return (
+        f" What was run confirms with a probability of {line['power']:.2f} if P(run > control) is "
+        f"{line['alternative']}; {needed} runs with all controls would do so with one of at least 0.8."
+    )
+
+
+def _against(claim: Claim, lines: Sequence[Line]) -> str:
+    rows: list[list[str]] = []
+    for line in lines:
+        for name, found in line["controls"].items():
+            if found["pairs"] or found["passed"]:
+                wins = f"{found['wins']} of {found['pairs']}" if found["pairs"] else "–"
+                passed = found["passed"]
+                rows.append(
+                    [
+                        line["family"],
+                        name,
+                        wins,
+                        _interval(found["interval"]),
+                        f"{found['e_value']:.3g}",
+                        "–" if passed is None else f"{passed['count']} of {passed['of']} {_interval(passed['interval'])}",
+                        "–" if found["measured"] is None else f"{found['measured']:.3g}",
+                    ]
+                )
+    if not rows:
+        return ""
+    head = ["family", "controls", "run above control", "95 %", "e-value", "controls that meet the criterion", claim.unit]
+    return _table(head, rows)
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "–" if ends is None else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *[[_cell(c) for c in r] for r in rows]])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("k*", "k\\*")
+
+
+def out_of_date(lines: Sequence[Line], claims: Sequence[Claim]) -> list[str]:
+    """Pages that are not those of the record, and pages of claims that are gone."""
+    made = pages(lines, claims)
+    stale = [path for path, text in made.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    by_hand = {DOCS / "claims" / name for name in ("rules.md", "your-own.md", "held-out.md")}
+    gone = [path for path in (DOCS / "claims").glob("*.md") if path not in made and path not in by_hand]
+    return [path.relative_to(ROOT).as_posix() for path in (*stale, *gone)]
+
+
+def recorded() -> list[Line]:
+    """The lines of the record."""
+    return json.loads((RESULTS / RECORD).read_text(encoding="utf-8"))["ledger"]
+
+
+def main() -> None:
+    """Judges, writes and draws, or checks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is out of date")
+    options = parser.parse_args()
+    claims = load_claims()
+    if options.check:
+        stale = out_of_date(recorded(), claims)
+        if stale:
+            sys.exit(f"out of date: {', '.join(stale)}; run: python tools/make_claims.py")
+        return
+    from spectral_edge.plots import claim_figure, ledger_figure
+
+    entries: list[Entry] = []
+    for entry in Ledger(Evidence(RESULTS), claims).entries():
+        print(f"{entry.claim.id:4} {entry.family:20} {entry.judgement.verdict}", flush=True)
+        entries.append(entry)
+    (RESULTS / RECORD).parent.mkdir(parents=True, exist_ok=True)
+    (RESULTS / RECORD).write_text(json.dumps(record(entries), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for old in PICTURES.glob("*.png"):
+        old.unlink()
+    ledger_figure(entries).savefig(PICTURES / "ledger.png")
+    for claim in claims:
+        figure = claim_figure([entry for entry in entries if entry.claim.id == claim.id])
+        if figure is not None:
+            figure.savefig(PICTURES / f"{claim.id.lower()}.png")
+    (DOCS / "claims").mkdir(parents=True, exist_ok=True)
+    for path, text in pages(recorded(), claims).items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
