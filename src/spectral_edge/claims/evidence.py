@@ -166,6 +166,14 @@ class Evidence:
             if run.study == name and family in (None, run.family) and role in (None, run.role)
         ]
 
+    def planned(self, name: str, family: str) -> dict[str, int]:
+        """Names and seeds of every run that a study plans for a family, recorded or not; empty without the study."""
+        manifest = self.results / name / "study.json"
+        if not manifest.is_file():
+            return {}
+        runs = json.loads(manifest.read_text(encoding="utf-8"))["runs"]
+        return {run: of["config"]["seed"] for run, of in runs.items() if of["config"]["family"] == family}
+
     def twins(self, run: Run, *, role: str | None = None) -> list[Run]:
         """Recorded runs that are compared with this one."""
         return [other for other in self.study(run.study, role=role) if other.twin == run.name]

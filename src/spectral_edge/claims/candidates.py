@@ -1,0 +1,159 @@
+"""Statistics that may hold where a published one does not, searched on development runs only.
+
+Development runs are those of the published seeds; those of the other seeds are held out, and were planned before any
+candidate was read. A claim made of a candidate is judged on the held-out runs once, when all of them are recorded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from spectral_edge.claims.claim import Measured, Unit
+from spectral_edge.claims.evidence import Evidence, Run, Yoked
+from spectral_edge.claims.reading import WINDOW, Reader, edge, finite, transition
+
+DEVELOPMENT_SEEDS = (42, 137, 2024)
+STRIDE = 2
+"""Observations in one update of the coarser windows: 100 steps, 50 for SCAN."""
+
+Candidate = Callable[[Evidence, Run, int], float | None]
+
+
+def development(run: Run) -> bool:
+    """Whether candidates may be searched on a run."""
+    return run.seed in DEVELOPMENT_SEEDS
+
+
+def complete(evidence: Evidence, family: str) -> bool:
+    """Whether every planned run and control of the held-out seeds of a family is recorded."""
+    planned = evidence.planned("grokking", family)
+    done = {run.name for run in evidence.study("grokking", family=family)}
+    held_out = [name for name, seed in planned.items() if seed not in DEVELOPMENT_SEEDS]
+    return bool(held_out) and all(name in done for name in held_out)
+
+
+def held_out_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
+    """Units of a new claim: the held-out pairs, once all of them are recorded; until then none."""
+
+    def units(evidence: Evidence, family: str) -> Sequence[Unit]:
+        if not complete(evidence, family):
+            return []
+        pairs = [pair for pair in evidence.yoked(family) if not development(pair.run)]
+        return [
+            Unit(
+                read(evidence, pair.run, pair.step),
+                {name: read(evidence, control, pair.step) for name, control in pair.controls.items()},
+            )
+            for pair in pairs
+        ]
+
+    return units
+
+
+def coherence(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Mean cosine of the ten updates of 100 steps up to a step, with its sign."""
+    return _at(evidence, run, step, "coherence", stride=STRIDE)
+
+
+def coherence_turn(evidence: Evidence, run: Run, step: int) -> float | None:
+    """How far that has risen from its lowest value."""
+    values = _until(evidence, run, step, "coherence", stride=STRIDE)
+    return finite(values[-1] - np.nanmin(values)) if len(values) and np.isfinite(values[-1]) else None
+
+
+def fine_coherence(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Mean cosine of the ten updates of 50 steps up to a step."""
+    return _at(evidence, run, step, "coherence")
+
+
+def layer_coherence(evidence: Evidence, run: Run, step: int) -> float | None:
+    """The largest coherence of a recorded attention block, updates of 100 steps."""
+    found = [_layer(evidence, run, step, group) for group in run.trace.groups if group.startswith("attention")]
+    known = [value for value in found if value is not None]
+    return max(known, default=None)
+
+
+def progress(evidence: Evidence, run: Run, step: int) -> float | None:
+    """How much of mode 1 moves the model rather than jitters."""
+    return _at(evidence, run, step, "progress_share", column=0)
+
+
+def lasting_progress(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Overlap of v_1 at lag W times its progress share."""
+    overlap, share = _at(evidence, run, step, "alpha_overlap", column=0), progress(evidence, run, step)
+    return None if overlap is None or share is None else overlap * share
+
+
+def first_ratio(evidence: Evidence, run: Run, step: int) -> float | None:
+    """sigma_1 / sigma_2 of ten updates of 100 steps."""
+    return _at(evidence, run, step, "ratios", stride=STRIDE, column=0)
+
+
+def concentration(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Minus the effective rank."""
+    rank = _at(evidence, run, step, "effective_rank")
+    return None if rank is None else -rank
+
+
+def normalised_gap(evidence: Evidence, run: Run, step: int) -> float | None:
+    """ln of the fall of g23 / tr G."""
+    fall = transition(evidence, run, step).g23_normalized
+    return None if fall is None else float(np.log(fall.fold))
+
+
+def outside_band(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Share of windows whose largest ratio leaves the band."""
+    return transition(evidence, run, step).outside
+
+
+def norm_fall(evidence: Evidence, run: Run, step: int) -> float | None:
+    """ln of the fall of tr G: the trivial rival of every other candidate."""
+    fall = transition(evidence, run, step).gram_trace
+    return None if fall is None else float(np.log(fall.fold))
+
+
+CANDIDATES: Mapping[str, Candidate] = {
+    "coherence, 100 steps": coherence,
+    "its turn": coherence_turn,
+    "coherence, 50 steps": fine_coherence,
+    "largest coherence of a layer": layer_coherence,
+    "progress share of v_1": progress,
+    "lag-W overlap times progress share": lasting_progress,
+    "sigma_1 / sigma_2, 100 steps": first_ratio,
+    "minus effective rank": concentration,
+    "ln fall of g23 / tr G": normalised_gap,
+    "share outside the band": outside_band,
+    "ln fall of tr G": norm_fall,
+}
+"""Everything that is searched; failures are reported with the rest."""
+
+
+def search(evidence: Evidence, family: str) -> dict[str, list[Unit]]:
+    """Every candidate on the development pairs of a family."""
+    pairs = [pair for pair in evidence.yoked(family) if development(pair.run)]
+    return {name: [_unit(evidence, pair, candidate) for pair in pairs] for name, candidate in CANDIDATES.items()}
+
+
+def _unit(evidence: Evidence, pair: Yoked, candidate: Candidate) -> Unit:
+    def read(run: Run) -> Measured:
+        return Measured(run.name, candidate(evidence, run, pair.step))
+
+    return Unit(read(pair.run), {name: read(control) for name, control in pair.controls.items()})
+
+
+def _until(evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    series = edge(evidence, run, window=WINDOW, stride=stride)
+    return series[name][: int(np.searchsorted(series.step, step, side="right"))]
+
+
+def _at(evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1, column: int | None = None) -> float | None:
+    values = _until(evidence, run, step, name, stride=stride)
+    if len(values) == 0:
+        return None
+    return finite(values[-1] if column is None else values[-1, column])
+
+
+def _layer(evidence: Evidence, run: Run, step: int, group: str) -> float | None:
+    series = evidence.kept(run, "layer", lambda run: run.trace.edge(WINDOW, stride=STRIDE, group=group), group, STRIDE)
+    count = int(np.searchsorted(series.step, step, side="right"))
+    return finite(series["coherence"][count - 1]) if count else None
