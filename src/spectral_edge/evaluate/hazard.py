@@ -1,0 +1,266 @@
+"""Whether a quantity that changes in time raises the chance of an event: a hazard model in discrete time.
+
+Rows are observations of runs. The chance of the event between an observation and the one before it, given that it has
+not happened yet, is 1 - exp(-exp(eta)) with eta linear in the covariates: this complementary log-log form is what
+proportional hazards give for grouped times (Prentice and Gloeckler 1978). A run that ends without an event simply has
+no further rows.
+
+Few runs make few events, and then the chi-squared law of the likelihood ratio is a guess. So the covariate's paths are
+also exchanged between whole runs. What is exchanged is what the other covariates do not explain of it, and the
+statistic is Rao's score, which exists even where the estimate does not (Potter 2005 for logistic regression).
+
+Rejections at 5 % with runs of 40 intervals, of which about four in five end in an event, driven by a norm that
+correlates with the gap by .7; "effect" is a gap of log hazard ratio 1 per standard deviation besides (250 trials each,
+standard error .014 at the level, 199 arrangements):
+
+| runs | no effect, asymptotic | no effect, permuted | effect, asymptotic | effect, permuted |
+|---|---|---|---|---|
+| 4 | .17 | .04 | .33 | .10 |
+| 6 | .14 | .05 | .32 | .11 |
+| 12 | .08 | .03 | .53 | .42 |
+| 24 | .04 | .03 | .84 | .76 |
+
+So below some twenty runs the asymptotic p value must not be trusted, and few runs find only large effects. Without rows
+after the event the permuted test rejects in .02 to .04 without an effect, and is as strong.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations
+from math import factorial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linprog
+from scipy.special import chdtrc, ndtri
+
+from spectral_edge.errors import InputError
+from spectral_edge.evaluate.optional import statsmodels
+
+Array = NDArray[np.float64]
+Outcome = Literal["fitted", "no events", "collinear", "separated", "separated without it", "not converged"]
+
+LEAST_RUNS = 4
+"""Runs below which nothing is exchanged: three have six arrangements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """The effect of one covariate beyond others.
+
+    Attributes:
+        outcome: "fitted"; "no events"; "collinear" where the others determine the covariate, or each other;
+            "separated" where some sum of covariates tells all rows with an event from those without, so that the best
+            coefficient is infinite; "separated without it" where the others do so alone; "not converged".
+        runs: number of runs.
+        events: number of runs with an event.
+        rows: rows at risk, the event's row included.
+        coefficient: change of the log hazard per standard deviation of the covariate over the rows at risk.
+        interval: 95 % of it, from the information matrix.
+        likelihood_ratio: twice the gain in log-likelihood over the model without the covariate.
+        p_asymptotic: by chi-squared with one degree of freedom.
+        score: Rao's statistic for the covariate; also where the outcome is "separated".
+        p_permutation: share of arrangements of the runs' paths whose score is at least as large, the observed one among
+            them; None below `LEAST_RUNS` runs.
+        arrangements: how many there were, all of them or the draws.
+    """
+
+    outcome: Outcome
+    runs: int
+    events: int
+    rows: int
+    coefficient: float | None = None
+    interval: tuple[float, float] | None = None
+    likelihood_ratio: float | None = None
+    p_asymptotic: float | None = None
+    score: float | None = None
+    p_permutation: float | None = None
+    arrangements: int = 0
+
+
+def hazard(
+    run: ArrayLike,
+    step: ArrayLike,
+    event: ArrayLike,
+    covariate: ArrayLike,
+    others: Mapping[str, ArrayLike],
+    *,
+    draws: int = 999,
+    seed: int = 0,
+) -> Hazard:
+    """Tests one covariate beyond others and a baseline that is linear in the logarithm of the step.
+
+    Covariates of a row must be known before its interval begins: shift them by an observation where they are not.
+
+    Args:
+        run: label of each row's run [n].
+        step: step at the end of each row's interval [n], positive, ascending within a run.
+        event: whether it happened in that interval [n]; a run's first event counts.
+        covariate: what is tested, for instance the gap [n].
+        others: what it has to add to, by name, for instance update norm and weight norm [n].
+        draws: arrangements to draw where there are more; each run takes another's path from its first observation on.
+        seed: of the draws.
+
+    Rows after an event are not at risk, but lend their covariates to runs that last longer. Leave them out if the event
+    itself moves the covariate; a path that ends early keeps its last value.
+
+    Raises:
+        InputError: for columns of unequal length, values that are not finite, or steps out of order.
+        MissingExtraError: without statsmodels.
+    """
+    columns = {"covariate": covariate, **others, "step": step, "event": event}
+    table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+    labels, member = np.unique(np.asarray(run), return_inverse=True)
+    _check(table, member)
+    order = np.argsort(member, kind="stable")
+    member = member[order]
+    index = np.arange(len(member)) - np.searchsorted(member, member)
+    happened = table["event"][order] > 0
+    before = np.cumsum(happened) - happened
+    at_risk = before == before[np.searchsorted(member, member)]
+    y = happened[at_risk].astype(np.float64)
+    tested = table["covariate"][order]
+    rest = [table[name][order] for name in others]
+    z = np.stack([np.ones(len(member)), _scaled(np.log(table["step"][order]), at_risk)], axis=1)
+    z = np.concatenate([z, *(_scaled(values, at_risk)[:, None] for values in rest)], axis=1)
+    x = _scaled(tested, at_risk)
+    base = Hazard("no events", len(labels), int(y.sum()), len(y))
+    if not y.any():
+        return base
+    full = np.column_stack([z, x])[at_risk]
+    if np.linalg.matrix_rank(full, tol=1e-8 * np.sqrt(len(y))) < full.shape[1]:
+        return replace(base, outcome="collinear")
+    if _separated(full[:, :-1], y):
+        return replace(base, outcome="separated without it")
+    reduced = _fit(full[:, :-1], y)
+    if reduced is None:
+        return replace(base, outcome="not converged")
+    # What the others leave of the covariate: for the observed arrangement the score is that of the covariate itself.
+    left = x - z @ np.linalg.lstsq(full[:, :-1], full[:, -1], rcond=None)[0]
+    paths = _paths(left, member, index)
+    arrangements = _arrangements(len(labels), draws, np.random.default_rng(seed))
+    scores = _scores(paths, arrangements, member[at_risk], index[at_risk], full[:, :-1], y, reduced[0])
+    p_permutation = float((scores >= scores[0] * (1 - 1e-9)).mean()) if len(labels) >= LEAST_RUNS else None
+    base = replace(
+        base,
+        score=float(scores[0]),
+        p_permutation=p_permutation,
+        arrangements=len(scores) if p_permutation is not None else 0,
+    )
+    if _separated(full, y):
+        return replace(base, outcome="separated")
+    fitted = _fit(full, y)
+    if fitted is None:
+        return replace(base, outcome="not converged")
+    beta, likelihood, error = fitted
+    ratio = max(2 * (likelihood - reduced[1]), 0.0)
+    reach = float(ndtri(0.975)) * error
+    return replace(
+        base,
+        outcome="fitted",
+        coefficient=float(beta[-1]),
+        interval=(float(beta[-1]) - reach, float(beta[-1]) + reach),
+        likelihood_ratio=ratio,
+        p_asymptotic=float(chdtrc(1, ratio)),
+    )
+
+
+def _check(table: Mapping[str, Array], member: NDArray[np.intp]) -> None:
+    for name, values in table.items():
+        if values.shape != member.shape or len(values) == 0:
+            raise InputError(
+                name,
+                expected=f"one value for each of the {len(member)} rows, at least one",
+                found=f"shape {values.shape}",
+                remedy="pass columns of equal length",
+            )
+        if not np.isfinite(values).all():
+            raise InputError(
+                name,
+                expected="finite values",
+                found=f"{int((~np.isfinite(values)).sum())} that are not",
+                remedy="leave those rows out of every column",
+            )
+    order = np.argsort(member, kind="stable")
+    step = table["step"][order]
+    same = np.diff(member[order]) == 0
+    if (step <= 0).any() or (np.diff(step)[same] <= 0).any():
+        raise InputError(
+            "step",
+            expected="positive steps, ascending within a run",
+            found="others",
+            remedy="sort the rows of each run",
+        )
+
+
+def _scaled(values: Array, at_risk: NDArray[np.bool_]) -> Array:
+    """Values in standard deviations of the rows at risk from their mean; zeros for a constant."""
+    centred = values - values[at_risk].mean()
+    spread = float(centred[at_risk].std())
+    return centred / spread if spread > 1e-12 * float(np.abs(values).max()) else np.zeros_like(values)
+
+
+def _separated(design: Array, y: Array) -> bool:
+    """Whether some direction of the coefficients makes no row less likely and one more so (Konis 2007)."""
+    signed = np.where(y > 0, 1.0, -1.0)[:, None] * design
+    best = linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(y)), bounds=(-1, 1), method="highs")
+    return bool(best.status == 0 and -best.fun > 1e-7 * len(y))
+
+
+def _fit(design: Array, y: Array) -> tuple[Array, float, float] | None:
+    """Coefficients, log-likelihood and standard error of the last coefficient; None without convergence."""
+    purpose = "the hazard model"
+    family = statsmodels("genmod.families.family", purpose)
+    links = statsmodels("genmod.families.links", purpose)
+    models = statsmodels("genmod.generalized_linear_model", purpose)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        fitted = models.GLM(y, design, family=family.Binomial(link=links.CLogLog())).fit(maxiter=100)
+        beta, likelihood = np.asarray(fitted.params, dtype=np.float64), float(fitted.llf)
+        error = float(np.asarray(fitted.bse)[-1])
+    usable = bool(fitted.converged) and bool(np.isfinite([*beta, likelihood, error]).all())
+    return (beta, likelihood, error) if usable else None
+
+
+def _paths(values: Array, member: NDArray[np.intp], index: NDArray[np.intp]) -> Array:
+    """Values by run and observation; the last value of a run fills what it lacks."""
+    length = np.bincount(member)
+    start = np.cumsum(length) - length
+    return values[start[:, None] + np.minimum(np.arange(index.max() + 1), length[:, None] - 1)]
+
+
+def _arrangements(runs: int, draws: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Which run's path each run takes, the identity first: all arrangements, or it and `draws` random ones."""
+    if runs < LEAST_RUNS:
+        return np.arange(runs)[None]
+    if factorial(min(runs, 20)) <= draws + 1:
+        return np.array(list(permutations(range(runs))), dtype=np.intp)
+    drawn = [rng.permutation(runs) for _ in range(draws)]
+    return np.array([np.arange(runs), *drawn], dtype=np.intp)
+
+
+def _scores(
+    paths: Array,
+    arrangements: NDArray[np.intp],
+    member: NDArray[np.intp],
+    index: NDArray[np.intp],
+    z: Array,
+    y: Array,
+    beta: Array,
+) -> Array:
+    """Rao's statistic of each arranged covariate, in the model without it."""
+    rate = np.exp(np.clip(z @ beta, -30, 30))
+    chance = -np.expm1(-rate)
+    slope = y * rate / chance - rate
+    weight = rate**2 * np.exp(-rate) / chance
+    inverse = np.linalg.pinv((z.T * weight) @ z)
+    scores = np.zeros(len(arrangements))
+    for k, arrangement in enumerate(arrangements):
+        x = paths[arrangement[member], index]
+        mixed = (weight * x) @ z
+        information = float(weight @ x**2) - float(mixed @ inverse @ mixed)
+        if information > 1e-12 * float(weight @ x**2):
+            scores[k] = float(slope @ x) ** 2 / information
+    return scores

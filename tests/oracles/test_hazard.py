@@ -1,0 +1,178 @@
+"""The hazard model against a direct maximum of its likelihood, planted effects and covariates that only correlate."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import chi2
+
+from spectral_edge.errors import InputError, MissingExtraError
+from spectral_edge.evaluate import optional
+from spectral_edge.evaluate.hazard import hazard
+
+
+def memory(rng, shape, rho=0.9):
+    """Paths [runs, intervals] with a level for each run and AR(1) noise about it, of unit variance."""
+    noise = rng.standard_normal(shape)
+    for t in range(1, shape[1]):
+        noise[:, t] = rho * noise[:, t - 1] + np.sqrt(1 - rho**2) * noise[:, t]
+    return (noise + rng.standard_normal((shape[0], 1))) / np.sqrt(2)
+
+
+def table(rng, *, runs=12, intervals=40, gap=0.0, norm=0.0, shared=0.7, after=True, rate=-3.0):
+    """Rows of simulated runs; the gap correlates with the norm, and the event follows either."""
+    norms = memory(rng, (runs, intervals))
+    gaps = shared * norms + np.sqrt(1 - shared**2) * memory(rng, (runs, intervals))
+    steps = 100.0 * np.arange(1, intervals + 1)
+    eta = rate + gap * gaps + norm * norms + 0.5 * (np.log(steps) - np.log(steps).mean())
+    fired = rng.random((runs, intervals)) < -np.expm1(-np.exp(eta))
+    first = fired & (np.cumsum(fired, axis=1) == 1)
+    kept = np.ones_like(fired) if after else np.cumsum(fired, axis=1) - fired == 0
+    label, column = np.nonzero(kept)
+    return label, steps[column], first[kept], gaps[kept], {"norm": norms[kept]}
+
+
+def at_risk(rows):
+    label, step, event, gap, others = rows
+    keep = np.concatenate([np.cumsum(event[label == r]) - event[label == r] == 0 for r in np.unique(label)])
+    return label[keep], step[keep], event[keep], gap[keep], {n: v[keep] for n, v in others.items()}
+
+
+def test_likelihood_ratio_is_that_of_a_direct_maximum():
+    rows = table(np.random.default_rng(0), gap=0.8, norm=0.5)
+    found = hazard(*rows)
+    _, step, event, gap, others = at_risk(rows)
+
+    def best(*columns):
+        design = np.column_stack([np.ones(len(gap)), np.log(step), *columns])
+        design[:, 1:] = (design[:, 1:] - design[:, 1:].mean(0)) / design[:, 1:].std(0)
+
+        def loss(beta):
+            rate = np.exp(design @ beta)
+            return -np.sum(np.where(event, np.log(-np.expm1(-rate)), -rate))
+
+        return minimize(loss, np.r_[-3.0, np.zeros(design.shape[1] - 1)], method="BFGS", options={"gtol": 1e-7})
+
+    full, reduced = best(others["norm"], gap), best(others["norm"])
+    assert found.outcome == "fitted"
+    assert (found.runs, found.rows, found.events) == (12, len(gap), event.sum())
+    assert found.likelihood_ratio == pytest.approx(2 * (reduced.fun - full.fun), rel=1e-5)
+    assert found.coefficient == pytest.approx(full.x[-1], rel=1e-3)
+    assert found.p_asymptotic == pytest.approx(chi2.sf(found.likelihood_ratio, 1))
+    assert found.interval[0] < found.coefficient < found.interval[1]
+    assert found.score == pytest.approx(found.likelihood_ratio, rel=0.5)
+
+
+def test_score_is_that_of_statsmodels():
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.families.links import CLogLog
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    rows = table(np.random.default_rng(1), gap=0.4, norm=0.5)
+    _, step, event, gap, others = at_risk(rows)
+    design = np.column_stack([np.ones(len(gap)), np.log(step) - 7, others["norm"]])
+    model = GLM(event.astype(float), design, family=Binomial(link=CLogLog()))
+    statistic = model.score_test(model.fit().params, exog_extra=gap[:, None], observed=False)[0]
+    assert hazard(*rows).score == pytest.approx(float(np.squeeze(statistic)), rel=1e-3)
+
+
+def test_rows_after_the_event_and_their_order_do_not_matter_to_the_fit():
+    rng = np.random.default_rng(2)
+    rows = table(rng, gap=0.5)
+    short, found = hazard(*at_risk(rows)), hazard(*rows)
+    assert short.likelihood_ratio == found.likelihood_ratio
+    assert short.score == pytest.approx(found.score)
+    names = np.array([f"run {r}" for r in rows[0]])
+    order = np.lexsort((rows[1], rng.permutation(12)[rows[0]]))
+    mixed = hazard(names[order], *(c[order] for c in rows[1:4]), {n: v[order] for n, v in rows[4].items()})
+    assert mixed.likelihood_ratio == pytest.approx(found.likelihood_ratio)
+    scaled = hazard(rows[0], rows[1], rows[2], 1e6 * rows[3] + 5, rows[4])
+    assert scaled.likelihood_ratio == pytest.approx(found.likelihood_ratio)
+    assert scaled.p_permutation == found.p_permutation
+
+
+def test_few_runs_are_arranged_in_every_way():
+    rows = table(np.random.default_rng(3), runs=4, gap=1.0)
+    found = hazard(*rows)
+    assert found.arrangements == 24
+    # By hand: a new table for each arrangement of the residual paths.
+    label, step, event, gap, others = rows
+    keep = np.concatenate([np.cumsum(event[label == r]) - event[label == r] == 0 for r in range(4)])
+    design = np.column_stack([np.ones(len(gap)), np.log(step), others["norm"]])
+    left = gap - design @ np.linalg.lstsq(design[keep], gap[keep], rcond=None)[0]
+    paths = left.reshape(4, -1)
+    scores = [hazard(label, step, event, paths[list(p)].ravel(), others).score for p in permutations(range(4))]
+    assert scores[0] == pytest.approx(found.score)
+    assert found.p_permutation == pytest.approx(np.mean(np.array(scores) >= scores[0] * (1 - 1e-9)))
+    three = hazard(*table(np.random.default_rng(4), runs=3, gap=1.0))
+    assert (three.p_permutation, three.arrangements) == (None, 0)
+
+
+def test_trouble_has_a_name():
+    rng = np.random.default_rng(5)
+    label, step, event, gap, others = table(rng)
+    assert hazard(label, step, np.zeros_like(event), gap, others).outcome == "no events"
+    assert hazard(label, step, event, 2 * others["norm"] + 1, others).outcome == "collinear"
+    assert hazard(label, step, event, np.ones_like(gap), others).outcome == "collinear"
+    told = hazard(label, step, event, event + 0.1 * rng.random(len(gap)), others)
+    assert told.outcome == "separated"
+    assert told.likelihood_ratio is told.coefficient is None
+    assert told.p_permutation < 0.05
+    alone = hazard(label, step, event, gap, {"told": event + 0.1 * rng.random(len(gap))})
+    assert (alone.outcome, alone.score) == ("separated without it", None)
+
+
+def test_wrong_input_is_named():
+    label, step, event, gap, others = table(np.random.default_rng(6))
+    for bad in [
+        (label, step, event, gap[:-1], others),
+        (label, step, event, np.full_like(gap, np.nan), others),
+        (label, -step, event, gap, others),
+        (label, step[::-1], event, gap, others),
+    ]:
+        with pytest.raises(InputError):
+            hazard(*bad)
+
+
+def test_without_statsmodels(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(optional, "import_module", missing)
+    with pytest.raises(MissingExtraError, match="stats"):
+        hazard(*table(np.random.default_rng(7)))
+
+
+def shares(trials, seed, *, marginal=False, **options):
+    """Share of trials that reject at 5 % by the likelihood ratio and by permutation."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for trial in range(trials):
+        label, step, event, gap, others = table(rng, norm=1.0, **options)
+        found.append(hazard(label, step, event, gap, {} if marginal else others, draws=99, seed=trial))
+    asymptotic = [f.p_asymptotic <= 0.05 for f in found if f.p_asymptotic is not None]
+    return float(np.mean(asymptotic)), float(np.mean([f.p_permutation <= 0.05 for f in found]))
+
+
+def below(share, trials, level=0.05):
+    return share < level + 3 * np.sqrt(level * (1 - level) / trials)
+
+
+def test_level_with_a_covariate_that_only_correlates():
+    """Events follow the norm; the gap correlates with it by .7. Few runs: permutation holds, chi-squared does not."""
+    asymptotic, permuted = shares(100, 8, runs=6)
+    assert below(permuted, 100)
+    assert asymptotic > permuted
+    assert below(shares(50, 9, runs=24)[0], 50)
+    assert shares(30, 10, runs=24, marginal=True)[0] > 0.25  # without the norm the gap seems to matter
+
+
+def test_power_for_a_planted_effect():
+    few, many = shares(40, 11, runs=6, gap=1.0), shares(40, 12, runs=24, gap=1.0)
+    assert min(many) > 0.55
+    assert few[1] < many[1]
+    rows = [table(np.random.default_rng(s), runs=60, gap=1.0, norm=1.0) for s in range(10)]
+    sizes = np.array([[f.coefficient, np.std(at_risk(r)[3])] for r in rows for f in [hazard(*r, draws=9)]])
+    effect = sizes[:, 0] / sizes[:, 1]  # per unit of the gap: 1 was planted
+    assert abs(effect.mean() - 1) < 3 * effect.std(ddof=1) / np.sqrt(10)
