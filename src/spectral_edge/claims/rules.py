@@ -13,6 +13,7 @@ The alternatives that it averages over are those that the verdict asks for. Inte
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from math import exp, log
 
 from scipy.special import betaincc, betaln
@@ -62,8 +63,7 @@ class Rate:
     @property
     def interval(self) -> Interval:
         """95 %, two-sided."""
-        found = binomtest(self.count, self.of).proportion_ci(0.95, method="exact")
-        return float(found.low), float(found.high)
+        return _clopper_pearson(self.count, self.of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ def e_value(wins: int, pairs: int) -> float:
     return exp(betaln(*shape) + log(tail) + pairs * log(2.0) - log(1.0 - WORTH))
 
 
+@lru_cache(maxsize=4096)
 def wins_needed(pairs: int, claims: int) -> int | None:
     """Fewest wins among so many pairs that confirm, or None where not even all of them do."""
     for wins in range(pairs + 1):
@@ -125,12 +126,14 @@ def wins_needed(pairs: int, claims: int) -> int | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def power(pairs: int, claims: int, *, classes: int) -> float:
     """Probability that so many pairs confirm against every class, if wins are independent with `ALTERNATIVE`."""
     least = wins_needed(pairs, claims)
     return 0.0 if least is None else float(binom.sf(least - 1, pairs, ALTERNATIVE)) ** classes
 
 
+@lru_cache(maxsize=4096)
 def runs_needed(claims: int, *, classes: int) -> int:
     """Fewest runs that reach a power of `POWER`."""
     return next((n for n in range(1, MOST_RUNS) if power(n, claims, classes=classes) >= POWER), MOST_RUNS)
@@ -169,6 +172,12 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
     if tallies and not short:
         return reached(Verdict.CONFIRMED, "against every class of controls")
     return reached(Verdict.INCONCLUSIVE, "; ".join(short) or "no class of controls applies, and its rate decides nothing")
+
+
+@lru_cache(maxsize=4096)
+def _clopper_pearson(count: int, of: int) -> Interval:
+    found = binomtest(count, of).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
 
 
 def _tally(units: Sequence[Unit], name: str) -> Tally:
