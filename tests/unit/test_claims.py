@@ -1,0 +1,187 @@
+"""The ledger on recorded runs: units, surrogates, what is deleted, claims of one's own, the command line."""
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectral_edge import cli, open_trace
+from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims
+from spectral_edge.claims.claim import NO_DECAY, SURROGATES
+from spectral_edge.claims.surrogates import Recipe, surrogate
+from spectral_edge.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+RUNS = ("add-42", "add-42-control", "sub-42")
+"""A pair, and a run whose control is not recorded in the copy."""
+
+pytestmark = pytest.mark.skipif(not (RESULTS / "grokking").is_dir(), reason="the recorded studies are not installed")
+
+OWN = '''
+from dataclasses import replace
+from spectral_edge.claims.catalog.m1_decline_arithmetic import CLAIM as M1
+
+CLAIM = replace(M1, id="{id}", title="my own", families=("arithmetic",))
+'''
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Results with three runs of the grokking study and one record."""
+    folder = tmp_path_factory.mktemp("results")
+    plan = json.loads((RESULTS / "grokking" / "study.json").read_text())
+    plan["runs"] = {name: plan["runs"][name] for name in (*RUNS, "sub-42-control")}
+    (folder / "grokking").mkdir()
+    (folder / "grokking" / "study.json").write_text(json.dumps(plan))
+    for name in RUNS:
+        shutil.copytree(RESULTS / "grokking" / name, folder / "grokking" / name)
+    (folder / "theory").mkdir()
+    shutil.copy(RESULTS / "theory" / "lifecycle.json", folder / "theory")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evidence(few):
+    return Evidence(few)
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return open_trace(RESULTS / "grokking" / "add-42")
+
+
+def test_runs_are_yoked_to_their_controls(evidence):
+    add, sub = sorted(evidence.yoked("arithmetic"), key=lambda pair: pair.run.name)
+    assert (add.run.name, sub.run.name) == ("add-42", "sub-42")
+    assert add.step == 3_100
+    assert add.controls[NO_DECAY].name == "add-42-control"
+    assert set(sub.controls) == {SURROGATES}
+
+
+def test_a_surrogate_keeps_norms_steps_and_what_is_undefined(trace):
+    made = surrogate(trace, seed=1)
+    rows, noise = trace.lag_rows(), made.lag_rows()
+    np.testing.assert_allclose(noise[:, 0], rows[:, 0], rtol=1e-12)
+    np.testing.assert_array_equal(np.isfinite(noise), np.isfinite(rows))
+    np.testing.assert_array_equal(made.steps, trace.steps)
+    again = surrogate(trace, seed=1).lag_rows()
+    np.testing.assert_array_equal(noise, again)
+    assert not np.allclose(noise[:, 1], surrogate(trace, seed=2).lag_rows()[:, 1])
+
+
+def test_a_ladder_of_a_surrogate_is_the_sums_of_its_rows(trace):
+    made = surrogate(trace, seed=3)
+    rows, longer = made.lag_rows(), made.lag_rows(stride=2)
+    ends = np.searchsorted(made.steps, made.ladder_steps(2))
+    known = np.isfinite(longer[:, 0]) & (ends >= 1)
+    pair = rows[ends, 0] + rows[ends - 1, 0] + 2 * rows[ends, 1]
+    np.testing.assert_allclose(longer[known, 0], pair[known], rtol=1e-10)
+
+
+@pytest.mark.parametrize(("recipe", "expected"), [(Recipe(memory=0.9), 0.9), (Recipe(memory=0.0, drift=1.0), 0.5)])
+def test_a_recipe_gives_the_cosine_that_it_says(trace, recipe, expected):
+    rows = np.stack([surrogate(trace, seed=s, recipe=recipe).lag_rows("attention_0") for s in range(5)])
+    cosine = rows[:, 1:, 1] / np.sqrt(rows[:, 1:, 0] * rows[:, :-1, 0])
+    # 1000 directions: a cosine has a standard error of about 1/sqrt(1000) a row
+    assert cosine.mean() == pytest.approx(expected, abs=4 / np.sqrt(1000 * 5))
+
+
+def test_every_prediction_and_headline_is_a_claim():
+    names = {claim.id for claim in load_claims()}
+    predictions = {f"T{i}" for i in range(1, 9)} | {f"S{i}" for i in range(1, 7)} | {f"M{i}" for i in range(1, 7)}
+    assert predictions | {f"H{i}" for i in range(1, 7)} <= names
+
+
+def test_a_claim_says_everything_that_a_page_needs():
+    for claim in load_claims():
+        words = (claim.title, claim.statement, claim.criterion, claim.corrected, claim.convention, claim.needs)
+        assert all(words) and claim.would_change and claim.families, claim.id
+        assert all(claim.published_for(family).value for family in claim.families)
+
+
+def test_the_ledger_reads_what_is_there_and_says_what_is_not(evidence):
+    entries = {(entry.claim.id, entry.family): entry for entry in Ledger(evidence).entries()}
+    assert entries["M1", "arithmetic"].judgement.passed.of == 2
+    assert entries["M3", "dyck"].judgement.verdict is Verdict.NOT_TESTABLE
+    assert entries["M5", "addition mod 31"].judgement.verdict is Verdict.NOT_DISCRIMINATING
+    assert entries["H4", "mini-batch"].judgement.verdict is Verdict.NOT_TESTABLE
+    for entry in entries.values():
+        json.dumps(entry.to_json(), allow_nan=False)
+
+
+def test_deleting_results_turns_claims_to_not_testable_and_the_exit_code_says_so(few, tmp_path, capsys):
+    kept = tmp_path / "results"
+    shutil.copytree(few, kept)
+    lines = [entry.to_json() for entry in Ledger(Evidence(kept)).entries(claim="M2")]
+    (kept / "claims").mkdir()
+    (kept / "claims" / "ledger.json").write_text(json.dumps({"ledger": lines}))
+    cli.main(["claims", "--claim", "M2", "--results", str(kept), "--quiet"])
+    capsys.readouterr()
+    shutil.rmtree(kept / "grokking" / "add-42")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["claims", "--claim", "m2", "--results", str(kept), "--json"])
+    assert ended.value.code == 1
+    out, err = capsys.readouterr()
+    assert {line["verdict"] for line in json.loads(out)} == {"not testable here"}
+    assert "M2, arithmetic: not testable here, recorded" in err
+
+
+def test_a_result_without_its_trace_supports_nothing(few, tmp_path):
+    kept = tmp_path / "results"
+    shutil.copytree(few, kept)
+    shutil.rmtree(kept / "grokking" / "add-42" / "trace")
+    assert [pair.run.name for pair in Evidence(kept).yoked("arithmetic")] == ["sub-42"]
+
+
+def test_a_claim_of_ones_own(few, tmp_path, capsys):
+    own = tmp_path / "own.py"
+    page = (ROOT / "docs" / "claims" / "your-own.md").read_text(encoding="utf-8")
+    own.write_text(page.split("```python\n")[1].split("```")[0])
+    with pytest.raises(SystemExit):
+        cli.main(["claims", "--file", str(own), "--claim", "Z1", "--results", str(few), "--json"])
+    line, other = json.loads(capsys.readouterr().out)
+    assert (line["id"], line["family"], line["runs"]) == ("Z1", "arithmetic", 2)
+    assert other["verdict"] == "not testable here"
+    wanted = {"id", "family", "verdict", "published", "measured", "interval", "runs", "controls", "null", "evidence"}
+    assert wanted <= set(line)
+    own.write_text(OWN.format(id="M1"))
+    with pytest.raises(InputError, match="a new id"):
+        load_claims(own)
+    own.write_text("nothing = 1")
+    with pytest.raises(InputError, match="CLAIM"):
+        load_claims(own)
+    with pytest.raises(InputError, match="Python file"):
+        load_claims(tmp_path / "none.py")
+
+
+def test_wrong_input_is_named(few, tmp_path):
+    ledger = Ledger(Evidence(few))
+    with pytest.raises(InputError, match="expected one of H1"):
+        ledger.lines(claim="Q9")
+    with pytest.raises(InputError, match="family"):
+        ledger.lines(claim="M1", family="scan")
+    with pytest.raises(InputError, match="--results"):
+        Evidence(tmp_path / "none")
+    broken = tmp_path / "results" / "theory"
+    broken.mkdir(parents=True)
+    (broken / "lifecycle.json").write_text("{}")
+    with pytest.raises(InputError, match="a JSON object with numbers"):
+        list(Ledger(Evidence(tmp_path / "results")).entries(claim="M5"))
+
+
+def test_pages_and_pictures_follow_from_the_record(monkeypatch, evidence, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    tool = importlib.import_module("make_claims")
+    assert tool.out_of_date(tool.recorded(), load_claims()) == [], "run: make claims"
+    from spectral_edge.plots import claim_figure, ledger_figure
+
+    entries = list(Ledger(evidence).entries(claim="M1"))
+    ledger_figure(entries).savefig(tmp_path / "ledger.png")
+    figure = claim_figure(entries)
+    assert figure is not None and len(figure.axes) == 1
+    figure.savefig(tmp_path / "m1.png")
+    assert claim_figure([entry for entry in entries if entry.family == "tri"]) is None
