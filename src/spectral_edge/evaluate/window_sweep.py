@@ -78,6 +78,11 @@ def window_sweep(
 ) -> WindowSweep | None:
     """Best lag at each window, on the steps that all of them share with the other series.
 
+    Measured on running means of AR(.9) series with windows of 10 and 20, 200 series each: right-aligned ones leave the
+    expected slope out of the interval in .05 of series of 90 observations and .00 of 200. Centred ones, whose lag does
+    not change at all, are told from it in .16 and .81: with short runs a sweep that agrees says little. At 90
+    observations the slope itself is biased towards zero (-.22 in the mean), as searches over few pairs scatter.
+
     Args:
         series: (steps, values) of a quantity by window, right-aligned: the step is that of the window's last update.
         other: (steps, values) of the series that it is compared with.
