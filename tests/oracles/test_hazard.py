@@ -115,6 +115,8 @@ def test_trouble_has_a_name():
     assert hazard(label, step, np.zeros_like(event), gap, others).outcome == "no events"
     assert hazard(label, step, event, 2 * others["norm"] + 1, others).outcome == "collinear"
     assert hazard(label, step, event, np.ones_like(gap), others).outcome == "collinear"
+    twice = {**others, "still": np.full_like(gap, 3.0), "again": -others["norm"]}
+    assert hazard(label, step, event, gap, twice).score == pytest.approx(hazard(label, step, event, gap, others).score)
     told = hazard(label, step, event, event + 0.1 * rng.random(len(gap)), others)
     assert told.outcome == "separated"
     assert told.likelihood_ratio is told.coefficient is None

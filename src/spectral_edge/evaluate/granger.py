@@ -14,8 +14,9 @@ one or two lags. Rejections at 5 % of independent pairs (1000 trials, standard e
 | windows of 10 noise values | .23 | .16 | .18 | .12 |
 | random walks | .19 | .16 | .21 | .17 |
 
-With `stride` = 10 the windows of 10 no longer overlap: .08 with m chosen and .05 with m = 1, for 36 values that are left.
-A driver that adds .5 (.3) of its last value to unit noise is found in .87 (.50) with 36 values and 1.00 (.91) with 100.
+With `stride` = 10 the windows of 10 no longer overlap: .08 with m chosen and .05 with m = 1, where 36 values are left.
+A driver that adds .5 of its last value to unit noise is found in .87 with 36 values and 1.00 with 100, one that adds .3
+in .50 and .91.
 A small p value says that x helps to predict y, not that it causes it: both may follow a third.
 """
 

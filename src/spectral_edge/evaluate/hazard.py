@@ -24,7 +24,6 @@ So below some twenty runs the asymptotic p value must not be trusted, and few ru
 after the event the permuted test rejects in .02 to .04 without an effect, and is as strong.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -33,11 +32,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linprog
 from scipy.special import chdtrc, ndtri
 
 from spectral_edge.errors import InputError
-from spectral_edge.evaluate.optional import statsmodels
+from spectral_edge.evaluate.cloglog import fit, rank, score, separated
 
 Array = NDArray[np.float64]
 Outcome = Literal["fitted", "no events", "collinear", "separated", "separated without it", "not converged"]
@@ -51,7 +49,7 @@ class Hazard:
     """The effect of one covariate beyond others.
 
     Attributes:
-        outcome: "fitted"; "no events"; "collinear" where the others determine the covariate, or each other;
+        outcome: "fitted"; "no events"; "collinear" where the others and the step determine the covariate;
             "separated" where some sum of covariates tells all rows with an event from those without, so that the best
             coefficient is infinite; "separated without it" where the others do so alone; "not converged".
         runs: number of runs.
@@ -130,18 +128,20 @@ def hazard(
     if not y.any():
         return base
     full = np.column_stack([z, x])[at_risk]
-    if np.linalg.matrix_rank(full, tol=1e-8 * np.sqrt(len(y))) < full.shape[1]:
+    if rank(full) == rank(full[:, :-1]):
         return replace(base, outcome="collinear")
-    if _separated(full[:, :-1], y):
+    told = separated(full, y)
+    if told and separated(full[:, :-1], y):
         return replace(base, outcome="separated without it")
-    reduced = _fit(full[:, :-1], y)
+    reduced = fit(full[:, :-1], y)
     if reduced is None:
         return replace(base, outcome="not converged")
     # What the others leave of the covariate: for the observed arrangement the score is that of the covariate itself.
     left = x - z @ np.linalg.lstsq(full[:, :-1], full[:, -1], rcond=None)[0]
     paths = _paths(left, member, index)
     arrangements = _arrangements(len(labels), draws, np.random.default_rng(seed))
-    scores = _scores(paths, arrangements, member[at_risk], index[at_risk], full[:, :-1], y, reduced[0])
+    design, row, at = full[:, :-1], member[at_risk], index[at_risk]
+    scores = score(paths[arrangements[:, row], at], design, y, reduced.beta)
     p_permutation = float((scores >= scores[0] * (1 - 1e-9)).mean()) if len(labels) >= LEAST_RUNS else None
     base = replace(
         base,
@@ -149,19 +149,18 @@ def hazard(
         p_permutation=p_permutation,
         arrangements=len(scores) if p_permutation is not None else 0,
     )
-    if _separated(full, y):
+    if told:
         return replace(base, outcome="separated")
-    fitted = _fit(full, y)
+    fitted = fit(full, y)
     if fitted is None:
         return replace(base, outcome="not converged")
-    beta, likelihood, error = fitted
-    ratio = max(2 * (likelihood - reduced[1]), 0.0)
-    reach = float(ndtri(0.975)) * error
+    ratio = max(2 * (fitted.likelihood - reduced.likelihood), 0.0)
+    coefficient, reach = float(fitted.beta[-1]), float(ndtri(0.975)) * fitted.error
     return replace(
         base,
         outcome="fitted",
-        coefficient=float(beta[-1]),
-        interval=(float(beta[-1]) - reach, float(beta[-1]) + reach),
+        coefficient=coefficient,
+        interval=(coefficient - reach, coefficient + reach),
         likelihood_ratio=ratio,
         p_asymptotic=float(chdtrc(1, ratio)),
     )
@@ -202,28 +201,6 @@ def _scaled(values: Array, at_risk: NDArray[np.bool_]) -> Array:
     return centred / spread if spread > 1e-12 * float(np.abs(values).max()) else np.zeros_like(values)
 
 
-def _separated(design: Array, y: Array) -> bool:
-    """Whether some direction of the coefficients makes no row less likely and one more so (Konis 2007)."""
-    signed = np.where(y > 0, 1.0, -1.0)[:, None] * design
-    best = linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(y)), bounds=(-1, 1), method="highs")
-    return bool(best.status == 0 and -best.fun > 1e-7 * len(y))
-
-
-def _fit(design: Array, y: Array) -> tuple[Array, float, float] | None:
-    """Coefficients, log-likelihood and standard error of the last coefficient; None without convergence."""
-    purpose = "the hazard model"
-    family = statsmodels("genmod.families.family", purpose)
-    links = statsmodels("genmod.families.links", purpose)
-    models = statsmodels("genmod.generalized_linear_model", purpose)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        fitted = models.GLM(y, design, family=family.Binomial(link=links.CLogLog())).fit(maxiter=100)
-        beta, likelihood = np.asarray(fitted.params, dtype=np.float64), float(fitted.llf)
-        error = float(np.asarray(fitted.bse)[-1])
-    usable = bool(fitted.converged) and bool(np.isfinite([*beta, likelihood, error]).all())
-    return (beta, likelihood, error) if usable else None
-
-
 def _paths(values: Array, member: NDArray[np.intp], index: NDArray[np.intp]) -> Array:
     """Values by run and observation; the last value of a run fills what it lacks."""
     length = np.bincount(member)
@@ -239,28 +216,3 @@ def _arrangements(runs: int, draws: int, rng: np.random.Generator) -> NDArray[np
         return np.array(list(permutations(range(runs))), dtype=np.intp)
     drawn = [rng.permutation(runs) for _ in range(draws)]
     return np.array([np.arange(runs), *drawn], dtype=np.intp)
-
-
-def _scores(
-    paths: Array,
-    arrangements: NDArray[np.intp],
-    member: NDArray[np.intp],
-    index: NDArray[np.intp],
-    z: Array,
-    y: Array,
-    beta: Array,
-) -> Array:
-    """Rao's statistic of each arranged covariate, in the model without it."""
-    rate = np.exp(np.clip(z @ beta, -30, 30))
-    chance = -np.expm1(-rate)
-    slope = y * rate / chance - rate
-    weight = rate**2 * np.exp(-rate) / chance
-    inverse = np.linalg.pinv((z.T * weight) @ z)
-    scores = np.zeros(len(arrangements))
-    for k, arrangement in enumerate(arrangements):
-        x = paths[arrangement[member], index]
-        mixed = (weight * x) @ z
-        information = float(weight @ x**2) - float(mixed @ inverse @ mixed)
-        if information > 1e-12 * float(weight @ x**2):
-            scores[k] = float(slope @ x) ** 2 / information
-    return scores
