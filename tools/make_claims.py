@@ -105,12 +105,19 @@ def _synthetic() -> list[str]:
     if numbers is None:
         return ["Nothing is recorded yet."]
     rows = [
-        [kind, f"{of['confirm anything']} of {of['ledgers']}", f"{of['confirm anything by the scalar alone']} of {of['ledgers']}"]
+        [
+            kind,
+            f"{of['confirm anything']} of {of['ledgers']}",
+            f"{of['confirm anything by the scalar alone']} of {of['ledgers']}",
+        ]
         for kind, of in numbers["kinds"].items()
     ]
     planted = list(numbers["kinds"])[-1]
     by = numbers["kinds"][planted]["by claim"]
-    true = [f"{name} {by[name]['confirmed']} ({by[name]['by the scalar alone']})" for name in numbers["true by construction"]]
+    true = [
+        f"{name} {by[name]['confirmed']} ({by[name]['by the scalar alone']})"
+        for name in numbers["true by construction"]
+    ]
     lines = _table(["runs", "ledgers that confirm anything", "by the scalar alone"], rows).splitlines()
     return [
         f"{numbers['kinds'][planted]['ledgers']} ledgers of {numbers['runs of a ledger']} runs each, drawn from "
@@ -244,13 +251,23 @@ def _against(claim: Claim, lines: Sequence[Line]) -> str:
                         wins,
                         _interval(found["interval"]),
                         f"{found['e_value']:.3g}",
-                        "–" if passed is None else f"{passed['count']} of {passed['of']} {_interval(passed['interval'])}",
+                        "–"
+                        if passed is None
+                        else f"{passed['count']} of {passed['of']} {_interval(passed['interval'])}",
                         "–" if found["measured"] is None else f"{found['measured']:.3g}",
                     ]
                 )
     if not rows:
         return ""
-    head = ["family", "controls", "run above control", "95 %", "e-value", "controls that meet the criterion", claim.unit]
+    head = [
+        "family",
+        "controls",
+        "run above control",
+        "95 %",
+        "e-value",
+        "controls that meet the criterion",
+        claim.unit,
+    ]
     return _table(head, rows)
 
 
@@ -263,7 +280,9 @@ def _sentence(words: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *[[_cell(c) for c in r] for r in rows]])
+    return "\n".join(
+        f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *[[_cell(c) for c in r] for r in rows]]
+    )
 
 
 def _cell(text: str) -> str:

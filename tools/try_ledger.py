@@ -55,7 +55,11 @@ class Synthetic(Evidence):
 
     def study(self, name: str, *, family: str | None = None, role: str | None = None) -> list[Run]:
         """The synthetic runs stand for those of the grokking study; nothing else is there."""
-        return [pair.run for pair in self._pairs] if name == "grokking" and family == FAMILY and role in (None, "run") else []
+        return (
+            [pair.run for pair in self._pairs]
+            if name == "grokking" and family == FAMILY and role in (None, "run")
+            else []
+        )
 
     def planned(self, name: str, family: str) -> dict[str, int]:
         """All of them held out."""
@@ -93,7 +97,9 @@ def read(ledger: Ledger) -> dict[str, list[Unit]]:
     return found
 
 
-def drawn(ledger: Ledger, units: Mapping[str, Sequence[Unit]], runs: int, seed: int) -> list[dict[str, tuple[str, str]]]:
+def drawn(
+    ledger: Ledger, units: Mapping[str, Sequence[Unit]], runs: int, seed: int
+) -> list[dict[str, tuple[str, str]]]:
     """Verdicts of `LEDGERS` ledgers of so many runs each: by the rules, and by the scalar alone."""
     rng, claims = np.random.default_rng(seed), {claim.id: claim for claim in ledger.claims}
     found: list[dict[str, tuple[str, str]]] = []

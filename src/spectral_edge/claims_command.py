@@ -103,4 +103,3 @@ def _told(entry: Entry) -> str:
 def _differs(entry: Entry, known: dict[tuple[str, str], str]) -> str:
     before = known.get((entry.claim.id, entry.family), "no verdict")
     return f"{entry.claim.id}, {entry.family}: {entry.judgement.verdict}, recorded {before}"
-

@@ -74,9 +74,7 @@ def test_ties_lose():
 
 
 def test_a_criterion_that_controls_meet_does_not_discriminate_whatever_the_scalar_says():
-    found = judge(
-        units(20, 20, passed=20, control_passed=20), classes=("one", "two"), published=NOTHING, claims=CLAIMS
-    )
+    found = judge(units(20, 20, passed=20, control_passed=20), classes=("one", "two"), published=NOTHING, claims=CLAIMS)
     assert found.verdict is Verdict.NOT_DISCRIMINATING
     assert found.scalar is Verdict.CONFIRMED
     assert verdict(units(20, 20, passed=20, control_passed=5)) is Verdict.CONFIRMED
@@ -106,7 +104,10 @@ def test_power_is_what_drawing_wins_gives():
     confirmed = 0
     for wins in rng.binomial(pairs, 0.95, size=(draws, 2)):
         made = [
-            Unit(Measured("", 0.0), {"one": Measured("", -1.0 + 2 * (i >= wins[0])), "two": Measured("", -1.0 + 2 * (i >= wins[1]))})
+            Unit(
+                Measured("", 0.0),
+                {"one": Measured("", -1.0 + 2 * (i >= wins[0])), "two": Measured("", -1.0 + 2 * (i >= wins[1]))},
+            )
             for i in range(pairs)
         ]
         confirmed += verdict(made) is Verdict.CONFIRMED

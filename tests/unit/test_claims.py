@@ -21,12 +21,12 @@ RUNS = ("add-42", "add-42-control", "sub-42")
 
 pytestmark = pytest.mark.skipif(not (RESULTS / "grokking").is_dir(), reason="the recorded studies are not installed")
 
-OWN = '''
+OWN = """
 from dataclasses import replace
 from spectral_edge.claims.catalog.m1_decline_arithmetic import CLAIM as M1
 
 CLAIM = replace(M1, id="{id}", title="my own", families=("arithmetic",))
-'''
+"""
 
 
 @pytest.fixture(scope="module")

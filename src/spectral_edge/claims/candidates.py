@@ -141,12 +141,16 @@ def _unit(evidence: Evidence, pair: Yoked, candidate: Candidate) -> Unit:
     return Unit(read(pair.run), {name: read(control) for name, control in pair.controls.items()})
 
 
-def _until(evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _until(
+    evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     series = edge(evidence, run, window=WINDOW, stride=stride)
     return series[name][: int(np.searchsorted(series.step, step, side="right"))]
 
 
-def _at(evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1, column: int | None = None) -> float | None:
+def _at(
+    evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1, column: int | None = None
+) -> float | None:
     values = _until(evidence, run, step, name, stride=stride)
     if len(values) == 0:
         return None

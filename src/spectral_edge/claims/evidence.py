@@ -81,7 +81,11 @@ class Run:
     def metric(self, name: str) -> tuple[NDArray[np.int64], Array]:
         """Steps and values of a metric, where it is finite; empty where it was not evaluated."""
         columns = self.result["metrics"]
-        found = [(step, value) for step, value in zip(columns["step"], columns.get(name, []), strict=False) if value is not None]
+        found = [
+            (step, value)
+            for step, value in zip(columns["step"], columns.get(name, []), strict=False)
+            if value is not None
+        ]
         steps, values = np.array([step for step, _ in found], dtype=np.int64), np.array([value for _, value in found])
         known = np.isfinite(values.astype(np.float64))
         return steps[known], values[known].astype(np.float64)
@@ -161,9 +165,7 @@ class Evidence:
             role: of the runs; None takes all.
         """
         return [
-            run
-            for run in self.runs
-            if run.study == name and family in (None, run.family) and role in (None, run.role)
+            run for run in self.runs if run.study == name and family in (None, run.family) and role in (None, run.role)
         ]
 
     def planned(self, name: str, family: str) -> dict[str, int]:

@@ -171,7 +171,9 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
     short = [text for name, tally in tallies.items() if (text := _short(name, tally, claims))]
     if tallies and not short:
         return reached(Verdict.CONFIRMED, "against every class of controls")
-    return reached(Verdict.INCONCLUSIVE, "; ".join(short) or "no class of controls applies, and its rate decides nothing")
+    return reached(
+        Verdict.INCONCLUSIVE, "; ".join(short) or "no class of controls applies, and its rate decides nothing"
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -198,7 +200,9 @@ def _of_scalar(tallies: Mapping[str, Tally], claims: int) -> Verdict:
         return Verdict.NOT_TESTABLE
     if any(_no_more_than(tally) for tally in tallies.values()):
         return Verdict.NOT_DISCRIMINATING
-    beaten = all(tally.wins is not None and _convincing(tally.wins.count, tally.wins.of, claims) for tally in tallies.values())
+    beaten = all(
+        tally.wins is not None and _convincing(tally.wins.count, tally.wins.of, claims) for tally in tallies.values()
+    )
     return Verdict.CONFIRMED if beaten else Verdict.INCONCLUSIVE
 
 

@@ -83,9 +83,9 @@ def claim_figure(entries: Sequence[Entry]) -> Figure | None:
     rows = [1 + sum(entry.middle_of(name) is not None for name in entry.claim.controls) for entry in shown]
     height = 30 + sum(40 + 34 * count for count in rows) + _PANEL_PX
     figure = new_figure(height)
-    axes = figure.subplots(
-        len(shown), 1, squeeze=False, gridspec_kw={"height_ratios": rows, "hspace": 0.55}
-    )[:, 0].tolist()
+    axes = figure.subplots(len(shown), 1, squeeze=False, gridspec_kw={"height_ratios": rows, "hspace": 0.55})[
+        :, 0
+    ].tolist()
     figure.subplots_adjust(left=0.2, right=0.97, top=1 - 34 / height, bottom=62 / height)
     for ax, entry in zip(axes, shown, strict=True):
         _strip(ax, entry)

@@ -14,7 +14,11 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     record = evidence.record("theory/hysteresis")
     if record is None:
         return []
-    passed = {name: any(j["verdict"] == "hysteresis" for j in record[name]["judged"].values()) for name in record if "judged" in record[name]}
+    passed = {
+        name: any(j["verdict"] == "hysteresis" for j in record[name]["judged"].values())
+        for name in record
+        if "judged" in record[name]
+    }
     lasting = {name: record[name]["judged"]["overlap"]["remaining"] for name in passed}
     controls = {
         TWIN: Measured("twin", lasting["twin"], passed["twin"]),

@@ -18,7 +18,10 @@ CLAIM = Claim(
     title="k* = 1 at grokking",
     statement="At the transition the gap sits at the first position: the weighted k* is 1.",
     published={
-        **{family: Published("15 of 18 (arithmetic, dual and tri)", "scripts of 2603.28964", 15, 18) for family in GROKKING[:3]},
+        **{
+            family: Published("15 of 18 (arithmetic, dual and tri)", "scripts of 2603.28964", 15, 18)
+            for family in GROKKING[:3]
+        },
         **{family: Published("6 of 6 (Dyck and SCAN)", "scripts of 2603.28964", 6, 6) for family in GROKKING[3:]},
     },
     criterion="argmax (sigma_j / sum sigma) sigma_j / sigma_{j+1} = 1 in the window that ends at the transition",

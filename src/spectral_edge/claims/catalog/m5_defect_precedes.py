@@ -30,7 +30,9 @@ CLAIM = Claim(
     title="the commutator defect rises before grokking",
     statement="The onset of the commutator defect precedes the transition.",
     published={
-        "": Published("12 of 12; 11 of 11 SCAN; 14 to 15 of 15 Dyck; 42 of 42 multi-task", "2602.16746, .16967, .18523", 12, 12)
+        "": Published(
+            "12 of 12; 11 of 11 SCAN; 14 to 15 of 15 Dyck; 42 of 42 multi-task", "2602.16746, .16967, .18523", 12, 12
+        )
     },
     criterion="the median defect first exceeds ten times its baseline and 20 before the transition, in float32 as published",
     corrected="the normalised defect at the step of the transition",

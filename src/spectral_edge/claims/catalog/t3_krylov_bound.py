@@ -11,7 +11,13 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     del family
     record = evidence.record("theory/curvature")
     return [
-        Unit(Measured(name, found["k_star_above_bound_pub"] / found["windows"], 2 * found["k_star_above_bound_pub"] < found["windows"]))
+        Unit(
+            Measured(
+                name,
+                found["k_star_above_bound_pub"] / found["windows"],
+                2 * found["k_star_above_bound_pub"] < found["windows"],
+            )
+        )
         for name, found in (record or {}).items()
         if "k_star_above_bound_pub" in found
     ]
@@ -21,7 +27,11 @@ CLAIM = Claim(
     id="T3",
     title="curvature bounds k*",
     statement="k* is at most the number of curvatures h_j of at least 1 / (eta W).",
-    published={"": Published("accepted with outlier counts from the literature; no Hessian measured", "scripts of 2603.28964", 2, 2)},
+    published={
+        "": Published(
+            "accepted with outlier counts from the literature; no Hessian measured", "scripts of 2603.28964", 2, 2
+        )
+    },
     criterion="with measured curvatures the bound holds in more than half of the windows",
     corrected="the share of windows above the bound. With preconditioned curvature, the clock of the window and one more for "
     "the drift the bound is never broken, but it is 10, the window itself.",

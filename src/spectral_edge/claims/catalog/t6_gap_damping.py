@@ -32,7 +32,9 @@ CLAIM = Claim(
     id="T6",
     title="the gap is damped",
     statement="The gap obeys a flow with a damping term: it shrinks the faster, the larger it is.",
-    published={"": Published("r about 0, R^2 about 0: the prediction that failed, as it seems", "scripts of 2603.28964", 0, 1)},
+    published={
+        "": Published("r about 0, R^2 about 0: the prediction that failed, as it seems", "scripts of 2603.28964", 0, 1)
+    },
     criterion="the correlation of g with its centred difference is negative and explains at least half of its variance",
     corrected="minus that correlation, run against control; its expectation is 0 for every process that looks the same "
     "backwards, damped or not, so that it cannot speak for damping. Forecasts of the gap term by term are in docs/theory.",

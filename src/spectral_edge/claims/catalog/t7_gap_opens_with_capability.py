@@ -20,7 +20,9 @@ CLAIM = Claim(
     title="the gap opens with a capability",
     statement="A capability gain goes with an opening of the gap: R is larger at the transition than before it.",
     published={
-        "": Published("sigma_1 / sigma_2 of W_Q from 1 to 100-1,000; opens after grokking", "notes and repository of 2603.28964")
+        "": Published(
+            "sigma_1 / sigma_2 of W_Q from 1 to 100-1,000; opens after grokking", "notes and repository of 2603.28964"
+        )
     },
     criterion="R at the weighted k* is larger in the window that ends at the transition than on average before",
     corrected="ln of that quotient, against the same quotient of the controls",

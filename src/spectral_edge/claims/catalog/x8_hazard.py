@@ -36,7 +36,11 @@ def _rows(evidence: Evidence, run: Run) -> Array | None:
     series = edge(evidence, run)
     grok = run.grok()
     columns = [series.step[1:].astype(np.float64)]
-    columns.append(((series.step[:-1] < grok) & (grok <= series.step[1:])).astype(np.float64) if grok else np.zeros(len(series.step) - 1))
+    columns.append(
+        ((series.step[:-1] < grok) & (grok <= series.step[1:])).astype(np.float64)
+        if grok
+        else np.zeros(len(series.step) - 1)
+    )
     for name in ("g23_normalized", "update_norm", "parameter_norm"):
         values = np.asarray(series[name][:-1], dtype=np.float64)
         columns.append(np.log(np.where(values > 0, values, np.nan)))
