@@ -32,6 +32,7 @@ def near_level(share, trials=TRIALS, level=0.05):
 
 @pytest.mark.parametrize("lag", [1, 2, 3])
 def test_f_test_is_that_of_statsmodels(lag):
+    pytest.importorskip("statsmodels")
     from statsmodels.tsa.stattools import grangercausalitytests
 
     y, x = driven(np.random.default_rng(lag), 80, 0.3)
@@ -43,6 +44,7 @@ def test_f_test_is_that_of_statsmodels(lag):
 
 
 def test_choice_covariates_and_several_columns_are_those_of_statsmodels():
+    pytest.importorskip("statsmodels")
     from statsmodels.regression.linear_model import OLS
 
     rng = np.random.default_rng(0)
@@ -129,6 +131,7 @@ def test_what_is_undefined():
 
 
 def test_holm_is_that_of_statsmodels():
+    pytest.importorskip("statsmodels")
     from statsmodels.stats.multitest import multipletests
 
     rng = np.random.default_rng(7)

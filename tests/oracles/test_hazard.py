@@ -11,6 +11,8 @@ from spectral_edge.errors import InputError, MissingExtraError
 from spectral_edge.evaluate import optional
 from spectral_edge.evaluate.hazard import hazard
 
+pytest.importorskip("statsmodels")
+
 
 def memory(rng, shape, rho=0.9):
     """Paths [runs, intervals] with a level for each run and AR(1) noise about it, of unit variance."""
