@@ -121,12 +121,15 @@ def _synthetic() -> list[str]:
     lines = _table(["runs", "ledgers that confirm anything", "by the scalar alone"], rows).splitlines()
     return [
         f"{numbers['kinds'][planted]['ledgers']} ledgers of {numbers['runs of a ledger']} runs each, drawn from "
-        f"{numbers['pool']} synthetic pairs of each kind; {numbers['claims']} claims, of which those that read traces apply.",
+        f"{numbers['pool']} synthetic pairs of each kind; {numbers['claims']} claims, of which those that read "
+        f"traces apply.",
         "",
         *lines,
         "",
-        f"In the last row a direction sets in before the transition, in runs only. Of the claims that this makes true of their "
-        f"scalar, ledgers confirm, and in brackets would confirm by the scalar alone: {', '.join(true)}. Where the first number "
+        f"In the last row a direction sets in before the transition, in runs only. Of the claims that this makes "
+        f"true of their "
+        f"scalar, ledgers confirm, and in brackets would confirm by the scalar alone: {', '.join(true)}. Where the "
+        f"first number "
         "is 0, noise meets the published criterion too often.",
         "",
         "With wins and passes planted (97 % of runs, 20 % of controls) a ledger confirms "
@@ -145,12 +148,14 @@ def _overview(claims: Sequence[Claim], of: Mapping[str, Sequence[Line]]) -> str:
     parts = [
         "# The ledger of claims",
         "Made by `python tools/make_claims.py` from recorded runs; `spectral-edge claims` judges them again.",
-        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) were fixed before any run "
+        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) were fixed "
+        f"before any run "
         "was read. *Not testable here* means that no run is recorded in which the claim is defined.",
         "![Verdict of each claim on each family of runs](images/claims/ledger.png)",
     ]
     parts.append(
-        "What was searched for beyond the published statistics is on [What holds instead](claims/held-out.md); how to add a claim on "
+        "What was searched for beyond the published statistics is on [What holds instead](claims/held-out.md); how "
+        "to add a claim on "
         "[A claim of your own](claims/your-own.md)."
     )
     for letter, title in CHAPTERS.items():
@@ -188,7 +193,8 @@ def _page(claim: Claim, lines: Sequence[Line]) -> str:
         if claim.unit and (PICTURES / f"{claim.id.lower()}.png").is_file():
             parts += [
                 f"![{claim.unit} of runs and of their controls](../images/claims/{claim.id.lower()}.png)",
-                "A filled dot meets the published criterion, an empty one does not, a pale one has none. Thin lines join a run "
+                "A filled dot meets the published criterion, an empty one does not, a pale one has none. Thin lines "
+                "join a run "
                 "and its control.",
             ]
         parts += [_against(claim, lines)]

@@ -96,7 +96,7 @@ def concentration(evidence: Evidence, run: Run, step: int) -> float | None:
 
 
 def normalised_gap(evidence: Evidence, run: Run, step: int) -> float | None:
-    """ln of the fall of g23 / tr G."""
+    """Ln of the fall of g23 / tr G."""
     fall = transition(evidence, run, step).g23_normalized
     return None if fall is None else float(np.log(fall.fold))
 
@@ -107,7 +107,7 @@ def outside_band(evidence: Evidence, run: Run, step: int) -> float | None:
 
 
 def norm_fall(evidence: Evidence, run: Run, step: int) -> float | None:
-    """ln of the fall of tr G: the trivial rival of every other candidate."""
+    """Ln of the fall of tr G: the trivial rival of every other candidate."""
     fall = transition(evidence, run, step).gram_trace
     return None if fall is None else float(np.log(fall.fold))
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from spectral_edge.claims.evidence import Evidence
 
 SURROGATES, NO_DECAY, SAME_DECAY = "surrogates", "no decay", "same decay"
-"""Classes of controls: structureless updates with the run's own norms and its optimizer's memory; the run's twin without
-weight decay at the same step; a run with the same decay that makes no transition, at the same step."""
+"""Classes of controls: structureless updates with the run's own norms and its optimizer's memory; the run's twin
+without weight decay at the same step; a run with the same decay that makes no transition, at the same step."""
 
 GROKKING_CONTROLS: Mapping[str, str] = {
     SURROGATES: "noise of the run's own norms, with its optimizer's memory, in place of its updates",

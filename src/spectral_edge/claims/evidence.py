@@ -6,7 +6,7 @@ A run is read once and kept; what was deleted is simply not there, and claims th
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +23,9 @@ Array = NDArray[np.float64]
 Read = TypeVar("Read")
 
 GROK, GROK_DYCK = "first_95", "sustained_98"
-"""The transition: as in the published tables the first evaluation with a test accuracy of at least 0.95; for Dyck that of
-2602.16967, 0.98 at three evaluations running, since its controls pass 0.95 too and runs do before a window is full."""
+"""The transition: as in the published tables the first evaluation with a test accuracy of at least 0.95; for Dyck that
+of 2602.16967, 0.98 at three evaluations running, since its controls pass 0.95 too and runs do before a window is
+full."""
 
 ATTENTION = "attention*"
 """What the published Gram matrices watch in the grokking families."""
@@ -106,14 +107,7 @@ class Run:
     def noise(self, recipe: Recipe = OPTIMIZER_NOISE) -> "Run":
         """The same run with noise of its norms in place of its updates; the same draws every time."""
         seed = zlib.crc32(f"{self.path} {recipe}".encode())
-        return Run(
-            **{**self._fields(), "name": f"{self.name} (noise)"},
-            load=lambda: surrogate(self.trace, seed=seed, recipe=recipe),
-        )
-
-    def _fields(self) -> dict[str, Any]:
-        names = ("study", "name", "family", "member", "role", "twin", "half", "seed", "result")
-        return {name: getattr(self, name) for name in names}
+        return replace(self, name=f"{self.name} (noise)", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +142,7 @@ class Evidence:
                 remedy="give the folder with --results",
             )
         self.results = results
-        self._replaced = replaced or (lambda run: run)
+        self._replaced = replaced or _as_it_is
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     @cached_property
@@ -273,6 +267,10 @@ def _readable(folder: Path) -> bool:
     except TraceError:
         return False
     return True
+
+
+def _as_it_is(run: Run) -> Run:
+    return run
 
 
 def _same(run: Run, other: Run) -> bool:

@@ -16,7 +16,6 @@ from spectral_edge.claims.evidence import Evidence
 from spectral_edge.claims.rules import ALTERNATIVE, Judgement, Rate, Verdict, judge
 from spectral_edge.errors import InputError
 
-
 RECORD = "claims/ledger.json"
 """Where verdicts are recorded among the results."""
 

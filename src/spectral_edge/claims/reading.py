@@ -1,4 +1,4 @@
-"""How claims reduce runs to units: the run up to its transition beside its controls, or beside noise of its own norms."""
+"""How claims reduce runs to units: a run up to its transition beside its controls, or beside noise of its norms."""
 
 from collections.abc import Callable, Sequence
 
@@ -47,7 +47,7 @@ def up_to(evidence: Evidence, run: Run, name: str, step: int) -> Array:
 
 
 def yoked_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
-    """Units of a claim about transitions: every run and its controls, read alike at the step of the run's transition."""
+    """Units of a claim about transitions: runs and controls, read alike at the step of the run's transition."""
 
     def units(evidence: Evidence, family: str) -> Sequence[Unit]:
         return [

@@ -6,8 +6,9 @@ claimed than its control, P(run > control) <= 1/2, wins are at most binomial wit
     e = (1 / (1 - b)) integral over b < p < 1 of p^wins (1-p)^losses dp / (1/2)^pairs,    b = 0.7,
 
 is an e-value: its expectation is at most 1, so that it exceeds 20 times the number of claims with a probability of at
-most 1 / (20 x claims), and any of them does with at most 5 % (Markov's inequality, then a union bound; Vovk and Wang 2021).
-The alternatives that it averages over are those that the verdict asks for. Intervals are of Clopper and Pearson, 95 %.
+most 1 / (20 x claims), and any of them does with at most 5 % (Markov's inequality, then a union bound; Vovk and Wang
+2021). The alternatives that it averages over are those that the verdict asks for. Intervals are of Clopper and
+Pearson, 95 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,8 @@ class Judgement:
         tallies: by class of controls.
         power: probability that as many pairs confirm if P(run > control) is `ALTERNATIVE` in every class, which is what
             the rules can see at best; None where nothing was run.
-        needed: fewest runs with a power of `POWER`, each with a control of every class; for a claim without controls the
+        needed: fewest runs with a power of `POWER`, each with a control of every class; for a claim without controls
+        the
             fewest that would refute it if none met the criterion, None where no rate was published.
     """
 

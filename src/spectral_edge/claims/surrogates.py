@@ -1,8 +1,8 @@
 """Runs in which nothing happens but what is planted: the lag rows of a recorded run, with other updates in their place.
 
 The updates keep the norms of the run's own, group by group and step by step; directions are those of noise with a given
-memory, in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the norms,
-the window or the optimizer's momentum shows the same on them.
+memory, in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the
+norms, the window or the optimizer's momentum shows the same on them.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> T
     """
     steps = trace.steps
     chain = [_Rows(np.array(segment.rows), np.array(segment.ladder)) for segment in trace.segments]
-    factor = np.linalg.cholesky(_correlations(trace, recipe))
+    factor = np.linalg.cholesky(_correlations(trace, recipe)).astype(np.float64)
     draws = np.random.default_rng(seed)
     for entry in range(len(trace.segments[-1].entries)):
         norms = np.sqrt(np.concatenate([part.rows["lags"][:, entry, 0] for part in chain]))
@@ -89,7 +89,7 @@ def _updates(
 
 
 def _lag_rows(updates: Array, ends: NDArray[np.intp], recorded: Array, *, stride: int) -> Array:
-    """Products of sums of `stride` updates that end at `ends` with those before them, undefined where the record's are."""
+    """Products of sums of `stride` updates that end at `ends` with those before; undefined where the record's are."""
     total = np.concatenate([np.zeros((1, updates.shape[1])), np.cumsum(updates, axis=0)])
     rows = np.full_like(recorded, np.nan)
     sums = total[ends + 1] - total[np.maximum(ends + 1 - stride, 0)]

@@ -38,7 +38,8 @@ CLAIM = Claim(
     title="gap dynamics precede grokking with weight decay only",
     statement="Every grokking event is preceded by gap dynamics: 24 of 24 runs with weight decay, 0 of 24 without.",
     published={"": Published("24 of 24 and 0 of 24 (v2, v3: 1 of 24)", "2603.28964 v1 to v3, abstract", 23, 24)},
-    criterion="g23 falls by more than 1.5-fold up to the transition in the run with decay, and does not up to the same step "
+    criterion="g23 falls by more than 1.5-fold up to the transition in the run with decay, and does not up to the "
+    "same step "
     "in its twin without",
     corrected="ln of the fall of g23 / tr G, run against control at the same step",
     convention="as for M1; all families together",
@@ -48,10 +49,12 @@ CLAIM = Claim(
         SAME_DECAY: "a run with the same weight decay that makes no transition, at the run's step",
     },
     needs="study grokking, study same-decay",
-    would_change="pairs in which the run declines and its twin does not, in at least as many as the published interval allows",
+    would_change="pairs in which the run declines and its twin does not, in at least as many as the published "
+    "interval allows",
     families=("all",),
     units=units,
     unit="ln fall of g23 / tr G",
-    note="A fall up to the step of the transition is asked of both; whether it precedes the transition more than any other "
+    note="A fall up to the step of the transition is asked of both; whether it precedes the transition more than any "
+    "other "
     "step is the question of the claims N1 and following.",
 )

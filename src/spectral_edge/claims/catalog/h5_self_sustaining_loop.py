@@ -30,9 +30,11 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
 CLAIM = Claim(
     id="H5",
     title="a loop keeps the gap up",
-    statement="The gap sustains itself through the stability coefficient, so that it has two states under the same drive.",
+    statement="The gap sustains itself through the stability coefficient, so that it has two states under the same "
+    "drive.",
     published={"": Published("a consequence of the theory; no test", "2603.28964 v1, abstract")},
-    criterion="under a slow cycle of the learning rate, gap or overlap differ between the way up and the way down, and go on "
+    criterion="under a slow cycle of the learning rate, gap or overlap differ between the way up and the way down, "
+    "and go on "
     "to differ as the cycle gets slower",
     corrected="how much of the overlap's loop remains in the limit of slow cycles",
     convention="three seeds judged together, cycles of 160 to 1,280 observations; docs/theory/feedback.md",

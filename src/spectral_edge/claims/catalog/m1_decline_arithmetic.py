@@ -30,7 +30,8 @@ CLAIM = Claim(
     convention="W = 10 full windows of updates of 50 steps, attention matrices; step: first test accuracy of 0.95",
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",
-    would_change="falls of g23 / tr G that exceed those of the twins, of runs with the same decay that do not grok, and of "
+    would_change="falls of g23 / tr G that exceed those of the twins, of runs with the same decay that do not grok, "
+    "and of "
     "noise with the run's own norms, in 12 of 12 pairs or nearly so",
     families=("arithmetic", "dual", "tri"),
     units=yoked_units(read),

@@ -30,12 +30,14 @@ CLAIM = Claim(
         },
     },
     criterion="the largest g23 before the step of the run's transition over g23 at that step does not exceed 1.5",
-    corrected="none: it is a count. In the published scripts a run without a transition has no decline at all, so that only "
+    corrected="none: it is a count. In the published scripts a run without a transition has no decline at all, so "
+    "that only "
     "a control that groks can count against the claim.",
     convention="as for M1, at the step of the run's transition",
     controls={},
     needs="study grokking",
-    would_change="twins without decay whose g23 stays within 1.5-fold of its peak up to the step of the run's transition",
+    would_change="twins without decay whose g23 stays within 1.5-fold of its peak up to the step of the run's "
+    "transition",
     families=GROKKING,
     units=units,
     unit="",

@@ -34,7 +34,8 @@ CLAIM = Claim(
             "12 of 12; 11 of 11 SCAN; 14 to 15 of 15 Dyck; 42 of 42 multi-task", "2602.16746, .16967, .18523", 12, 12
         )
     },
-    criterion="the median defect first exceeds ten times its baseline and 20 before the transition, in float32 as published",
+    criterion="the median defect first exceeds ten times its baseline and 20 before the transition, in float32 as "
+    "published",
     corrected="the normalised defect at the step of the transition",
     convention="addition mod 31, six seeds, mini-batches; controls at the step of the run's transition",
     controls={
@@ -46,6 +47,7 @@ CLAIM = Claim(
     families=("addition mod 31",),
     units=units,
     unit="normalised defect",
-    note="The published rule fires on rounding in float32; with float64 it fires in none of these runs before the transition. "
+    note="The published rule fires on rounding in float32; with float64 it fires in none of these runs before the "
+    "transition. "
     "That is a small task: the published counts are of larger ones.",
 )

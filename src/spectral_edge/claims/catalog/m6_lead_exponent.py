@@ -30,7 +30,8 @@ CLAIM = Claim(
     statement="The lead of the commutator defect's onset is C t_grok^a with a > 1.",
     published={"": Published("a = 1.27 (arithmetic), 1.18 (SCAN), 1.13 (Dyck)", "2602.16967", 3, 3)},
     criterion="the slope of ln(t_grok - onset) on ln t_grok exceeds 1",
-    corrected="that slope, against its median when onsets are dealt to the runs at random: whenever the onset grows more slowly "
+    corrected="that slope, against its median when onsets are dealt to the runs at random: whenever the onset grows "
+    "more slowly "
     "than the step, the slope exceeds 1",
     convention="onset by the published rule in float32; addition mod 31, six seeds, mini-batches",
     controls={SHUFFLED: "the same steps with the onsets of other runs"},
@@ -39,5 +40,6 @@ CLAIM = Claim(
     families=("addition mod 31",),
     units=units,
     unit="slope",
-    note="One regression is one unit. Onset by that rule is float32 rounding here (M5), so that the slope says little at all.",
+    note="One regression is one unit. Onset by that rule is float32 rounding here (M5), so that the slope says "
+    "little at all.",
 )

@@ -21,18 +21,22 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
 CLAIM = Claim(
     id="N1",
     title="coarse updates agree at the transition",
-    statement="At a transition under weight decay the updates of 100 steps point the same way: their mean cosine is positive, "
+    statement="At a transition under weight decay the updates of 100 steps point the same way: their mean cosine is "
+    "positive, "
     "and larger than in every kind of control.",
     published={"": Published("ours, stated before the held-out runs were recorded", "found on development runs")},
     criterion="the mean cosine of the ten updates up to the transition is positive, with p <= .05 by sign flips",
     corrected="that mean cosine itself",
-    convention="W = 10 updates of 100 steps, attention matrices; held-out seeds only, judged once all of them are recorded",
+    convention="W = 10 updates of 100 steps, attention matrices; held-out seeds only, judged once all of them are "
+    "recorded",
     controls=GROKKING_CONTROLS,
     needs="study grokking, seeds other than 42, 137 and 2024; study same-decay",
-    would_change="held-out pairs in which a control, above all one with the same decay and no transition, is as coherent",
+    would_change="held-out pairs in which a control, above all one with the same decay and no transition, is as "
+    "coherent",
     families=("arithmetic", "dyck"),
     units=held_out_units(read),
     unit="coherence",
-    note="That weight decay makes a coherent drift by itself is the obvious rival; runs with the same decay that do not make "
+    note="That weight decay makes a coherent drift by itself is the obvious rival; runs with the same decay that do "
+    "not make "
     "the transition decide.",
 )

@@ -14,12 +14,14 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
 CLAIM = Claim(
     id="N2",
     title="the first mode is progress, not jitter",
-    statement="At a transition under weight decay most of the first mode moves the model: its progress share exceeds one half, "
+    statement="At a transition under weight decay most of the first mode moves the model: its progress share exceeds "
+    "one half, "
     "and that of every kind of control.",
     published={"": Published("ours, stated before the held-out runs were recorded", "found on development runs")},
     criterion="(1^T u_1)^2 / W is above .5 in the window that ends at the transition",
     corrected="that share itself",
-    convention="W = 10 updates of 50 steps, attention matrices; held-out seeds only, judged once all of them are recorded",
+    convention="W = 10 updates of 50 steps, attention matrices; held-out seeds only, judged once all of them are "
+    "recorded",
     controls=GROKKING_CONTROLS,
     needs="study grokking, seeds other than 42, 137 and 2024; study same-decay",
     would_change="held-out pairs in which a control has as large a share",

@@ -28,12 +28,13 @@ CLAIM = Claim(
     statement="The gap follows the loss at a window of 10 updates, and leads it at 20.",
     published={"": Published("-1 at W = 10, +1 at W = 20", "2603.15678", 4, 4)},
     criterion="the lag of the largest |r| is below 0 at W = 10 and above 0 at W = 20",
-    corrected="the change of that lag beyond the five updates by which the longer window looks further back",
+    corrected="the change of that lag less that of the delay alone: a window twice as long looks five updates further "
+    "back, which moves the lag the other way",
     convention="sigma_2 / sigma_3, cubic removed, lags of -12 to 12 updates, the whole model",
     controls=NOISE_ONLY,
     needs="studies optimizers (AdamW) and shift",
-    would_change="a change of the lag beyond that of the windows themselves",
+    would_change="a change of the lag that differs from that of the windows themselves",
     families=LANGUAGE,
     units=beside_noise(read),
-    unit="change of lag beyond five",
+    unit="change of lag less that of the delay",
 )

@@ -16,7 +16,7 @@ FLAT = "no gap"
 
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
-    """Each run: the error of sigma_2 / sigma_3 over windows that share no update, and that of a spectrum without a gap."""
+    """Each run: the error of sigma_2 / sigma_3 over windows apart, and that of a spectrum without a gap."""
     if family in ADAMW:
         runs = evidence.study(ADAMW[family][0], family=family, role=ADAMW[family][1])
     else:
@@ -45,7 +45,8 @@ CLAIM = Claim(
     statement="A Gaussian sketch of d = 10 W dimensions keeps sigma_2 / sigma_3.",
     published={"": Published("relative error 5.7 % (abstract), at most 7.4 % (table)", "2603.15678", 4, 4)},
     criterion="the mean relative error of sigma_2 / sigma_3 at d = 100 is at most 7.4 %",
-    corrected="the error of R - 1, the gap itself, in the median window: a spectrum without any gap has the same error of R",
+    corrected="the error of R - 1, the gap itself, in the median window: a spectrum without any gap has the same "
+    "error of R",
     convention="windows of ten updates that share none, 50 sketches each, exact in distribution from the Gram matrix",
     controls={FLAT: "a spectrum without a gap under the same sketch"},
     needs="study grokking; studies optimizers and shift",

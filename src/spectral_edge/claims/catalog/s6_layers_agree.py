@@ -38,9 +38,11 @@ CLAIM = Claim(
     title="all layers agree",
     statement="The correlation of the gap ratio with the loss is the same in every layer.",
     published={"": Published("|r| > .82 in eight groups", "2603.15678", 1, 1)},
-    criterion="|r| of sigma_2 / sigma_3 with the validation loss is at least .82 in every attention and feed-forward block, "
+    criterion="|r| of sigma_2 / sigma_3 with the validation loss is at least .82 in every attention and feed-forward "
+    "block, "
     "with one sign",
-    corrected="the mean r over blocks after a cubic is removed, without its sign, against noise: two series with a trend in "
+    corrected="the mean r over blocks after a cubic is removed, without its sign, against noise: two series with a "
+    "trend in "
     "common correlate whatever they are",
     convention="W = 10, lag 0, blocks as recorded",
     controls=NOISE_ONLY,

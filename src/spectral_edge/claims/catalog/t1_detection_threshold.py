@@ -23,10 +23,12 @@ CLAIM = Claim(
     title="the detection threshold is vacuous",
     statement="sigma_W is far above the detection threshold d_crit = nu (P (W-1))^(1/4), so every mode is signal.",
     published={"": Published("20 to 300 times d_crit in both language models", "2603.28964 v1 and its scripts", 2, 2)},
-    criterion="sigma_W / d_crit exceeds 5 in every window, nu^2 P being the mean of the smaller half of the eigenvalues",
+    criterion="sigma_W / d_crit exceeds 5 in every window, nu^2 P being the mean of the smaller half of the "
+    "eigenvalues",
     corrected="the median of the same ratio over the run's windows, beside that of noise: for pure noise the ratio is "
     "(P / (W-1))^(1/4), whatever the run does.",
-    convention="W = 10 full windows up to the transition, or to the end of a language run; P counts the watched parameters",
+    convention="W = 10 full windows up to the transition, or to the end of a language run; P counts the watched "
+    "parameters",
     controls=NOISE_ONLY,
     needs="study grokking; studies optimizers and shift",
     would_change="a ratio that exceeds that of noise with the run's own norms; no run can make the published criterion "

@@ -10,7 +10,7 @@ SMALL = 3
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
-    """The share of windows whose raw k* is at most 3 and outside the band as the scalar, any of them as the criterion."""
+    """How often the raw k* is at most 3 as the criterion, how often outside the band too as the scalar."""
     raw = up_to(evidence, run, "k_star_raw", step)
     clear = up_to(evidence, run, "k_star_clear", step)
     small = share(raw[np.isfinite(raw)] <= SMALL)
@@ -34,5 +34,6 @@ CLAIM = Claim(
     families=(*GROKKING, *LANGUAGE),
     units=beside_noise(read),
     unit="share of windows clear at k* <= 3",
-    note="On the published example spectrum the raw k* is 9, not 2; the weighted one is 2 by 0.1 %, the restricted one 2.",
+    note="On the published example spectrum the raw k* is 9, not 2; the weighted one is 2 by 0.1 %, the restricted "
+    "one 2.",
 )

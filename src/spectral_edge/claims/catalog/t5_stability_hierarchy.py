@@ -8,7 +8,7 @@ from spectral_edge.claims.reading import GROKKING, LANGUAGE, Array, beside_noise
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
-    """The order of the published coefficients as the criterion, the smaller step between lag-W overlaps as the scalar."""
+    """The order of the published coefficients as the criterion, the smaller fall of lag-W overlaps as the scalar."""
     published = _means(up_to(evidence, run, "alpha_pub", step))
     overlap = _means(up_to(evidence, run, "alpha_overlap", step))
     passed = None if published is None else bool(published[0] > published[1] > published[2])
@@ -23,17 +23,20 @@ def _means(values: Array) -> Array | None:
 CLAIM = Claim(
     id="T5",
     title="stability falls off beyond the gap",
-    statement="Stability coefficients are ordered: alpha of the dominant mode exceeds that at the gap, and that exceeds those "
+    statement="Stability coefficients are ordered: alpha of the dominant mode exceeds that at the gap, and that "
+    "exceeds those "
     "of subdominant modes.",
     published={
         "": Published(".818, .234, about 0 (GPT-2); .77, .16 (Dyck)", "note of 2603.28964, 2604.07380", 2, 2),
     },
     criterion="the means over windows of the published alpha_1, alpha_2, alpha_3 fall strictly",
-    corrected="the smaller of the two falls between the first three squared cosines at lag W, where windows share no update",
+    corrected="the smaller of the two falls between the first three squared cosines at lag W, where windows share no "
+    "update",
     convention="W = 10 full windows up to the transition, or to the end of a language run; lag W for the scalar",
     controls=NOISE_ONLY,
     needs="study grokking; studies optimizers and shift",
-    would_change="overlaps at lag W that fall by more than those of noise; the published order is what i.i.d. noise shows too",
+    would_change="overlaps at lag W that fall by more than those of noise; the published order is what i.i.d. noise "
+    "shows too",
     families=(*GROKKING, *LANGUAGE),
     units=beside_noise(read),
     unit="smaller fall of lag-W overlap",

@@ -12,7 +12,7 @@ BAR = 0.5
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
     """Minus the correlation of the gap with its centred difference."""
     gap = up_to(evidence, run, "gap_sigma", step)
-    steps = edge(evidence, run).step[: len(gap)]
+    steps = edge(evidence, run).step[: len(gap)].astype(np.float64)
     r = _correlation(gap, steps)
     return Measured(run.name, None if r is None else -r, None if r is None else bool(r < 0 and r**2 > BAR))
 
@@ -37,7 +37,8 @@ CLAIM = Claim(
     },
     criterion="the correlation of g with its centred difference is negative and explains at least half of its variance",
     corrected="minus that correlation, run against control; its expectation is 0 for every process that looks the same "
-    "backwards, damped or not, so that it cannot speak for damping. Forecasts of the gap term by term are in docs/theory.",
+    "backwards, damped or not, so that it cannot speak for damping. Forecasts of the gap term by term are in "
+    "docs/theory.",
     convention="raw k*, W = 10 full windows up to the transition",
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",

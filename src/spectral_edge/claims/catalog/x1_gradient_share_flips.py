@@ -33,7 +33,8 @@ CLAIM = Claim(
     published={"": Published("97.6 to 5.3 % (Dyck), 88.7 to 0.2 % (SCAN)", "2604.07380", 4, 4)},
     criterion="the gradient's share of the energy on v_1 is below .2 at the transition",
     corrected="minus that share, against runs with the same decay that do not generalise",
-    convention="addition mod 31, six seeds with full batches and six with mini-batches, W = 10, exact decay steps of AdamW",
+    convention="addition mod 31, six seeds with full batches and six with mini-batches, W = 10, exact decay steps of "
+    "AdamW",
     controls={SAME_DECAY: "the same decay with less data, which does not generalise"},
     needs="record theory/lifecycle (python examples/theory/lifecycle.py)",
     would_change="a flip at the transition that runs without a transition do not make",

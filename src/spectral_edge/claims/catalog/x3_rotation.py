@@ -25,7 +25,8 @@ CLAIM = Claim(
         "scan": Published("7.7 degrees", "2604.07380", 1, 1),
     },
     criterion="the median angle of v_1 between neighbouring windows is within a factor of two of the published one",
-    corrected="minus that angle, against noise: neighbouring windows share nine of ten updates, so that v_1 of noise turns "
+    corrected="minus that angle, against noise: neighbouring windows share nine of ten updates, so that v_1 of noise "
+    "turns "
     "slowly too",
     convention="lag 1, W = 10 full windows up to the transition (published: W = 5)",
     controls=NOISE_ONLY,

@@ -38,5 +38,6 @@ CLAIM = Claim(
     families=("arithmetic",),
     units=units,
     unit="final test accuracy",
-    note="The control meets the criterion where training is stable, so that the claim cannot be more than that nothing happens.",
+    note="The control meets the criterion where training is stable, so that the claim cannot be more than that "
+    "nothing happens.",
 )

@@ -21,7 +21,8 @@ CLAIM = Claim(
     corrected="none yet",
     convention="weights, not updates",
     controls={},
-    needs="checkpoints of weights over time, which the studies do not record, and a definition of the published matrices",
+    needs="checkpoints of weights over time, which the studies do not record, and a definition of the published "
+    "matrices",
     would_change="a study that records weights",
     families=("arithmetic",),
     units=units,
