@@ -9,6 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from spectral_edge.claims import Entry, Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.study_command import study
 from spectral_edge.terminal import COLUMNS, EXIT_FAILED, Json, fail, print_json
 
 COLOURS = {
@@ -18,6 +19,8 @@ COLOURS = {
     Verdict.INCONCLUSIVE: "default",
     Verdict.NOT_TESTABLE: "bright_black",
 }
+FRESH = Path("runs/claims")
+"""Where runs that are trained for a ledger lie; those that are there already are not trained again."""
 Claim = Annotated[str | None, Parameter(help="One claim by its id, for instance T5; all by default.")]
 
 
@@ -27,6 +30,7 @@ def claims(
     family: str | None = None,
     results: Path = Path("results"),
     file: list[Path] | None = None,
+    fresh: bool = False,
     as_json: Json = False,
     quiet: bool = False,
 ) -> None:
@@ -39,9 +43,13 @@ def claims(
         family: One family of runs; all by default.
         results: Folder of the recorded studies.
         file: A Python file with a claim of your own, which is run; repeatable.
+        fresh: Train two small pairs now, in runs/claims, and judge on these alone; no verdict is compared.
         as_json: Print one JSON list and nothing else.
         quiet: Print nothing; the exit code tells.
     """
+    if fresh:
+        results = FRESH
+        study("fresh", out=FRESH / "grokking", quiet=quiet or as_json)
     ledger = Ledger(Evidence(results), load_claims(*(file or [])))
     console = Console(quiet=quiet or as_json, highlight=False)
     lines = ledger.lines(claim=claim, family=family)
@@ -50,7 +58,11 @@ def claims(
         for one, name in progress.track(lines, description="judging"):
             found.append(ledger.judged(one, name))
     known = recorded_verdicts(results)
-    different = [entry for entry in found if known.get((entry.claim.id, entry.family)) != entry.judgement.verdict]
+    different = (
+        []
+        if fresh
+        else [entry for entry in found if known.get((entry.claim.id, entry.family)) != entry.judgement.verdict]
+    )
     if as_json:
         print_json([entry.to_json() for entry in found])
     else:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "scan": {*COMPOSED, "recording", "scanning", "recompute", "analysis"},
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
     "claims": {*BASE, "analysis", "evaluate", "measure", "series", "theory"},
-    "claims_command": {*BASE, "claims", "terminal"},
+    "claims_command": {*BASE, "claims", "study_command", "terminal"},
     "plots": {*BASE, "analysis", "claims", "measure", "simulate", "theory"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
     "studies": {*BASE, "experiments"},

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from spectral_edge.evaluate.change_point import change_point, cusum
 
 from spectral_edge.errors import InputError
 from spectral_edge.evaluate.ar1 import ar1_draws
+from spectral_edge.evaluate.change_point import change_point, cusum
 
 STEPS = 100 * np.arange(60)
 QUIET = (0, 2900)

@@ -149,6 +149,21 @@ def gpu() -> Study:
     return Study("gpu", "Do the results at a CPU's sizes hold at the published ones?", tuple(runs))
 
 
+def fresh() -> Study:
+    """Two pairs at the smallest size, some minutes each: what the ledger of claims trains anew when it is asked to."""
+    runs: list[Planned] = []
+    for seed in PUBLISHED_SEEDS[:2]:
+        config = configure("arithmetic", size="cpu", seed=seed, steps=6_000, stop_after=500, **_WATCHED)
+        control = Planned(
+            name=f"add-{seed}-control",
+            config=replace(config.control(), stop_after=None),
+            role="control",
+            twin=f"add-{seed}",
+        )
+        runs += [Planned(name=f"add-{seed}", config=config), control]
+    return Study("fresh", "What do the claims say of runs that were trained just now?", tuple(runs))
+
+
 STUDIES: dict[str, Callable[[], Study]] = {
     "grokking": grokking,
     "same-decay": same_decay,
@@ -158,6 +173,7 @@ STUDIES: dict[str, Callable[[], Study]] = {
     "shift": shift,
     "interventions": interventions,
     "gpu": gpu,
+    "fresh": fresh,
 }
 """Every study by name."""
 
