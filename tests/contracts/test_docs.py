@@ -32,7 +32,7 @@ THEORY = [page for page in sorted((DOCS / "theory").glob("*.md")) if page.stem n
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
-VERBS = ("demo", "run", "study", "data", "scan", "simulate", "report", "doctor")
+VERBS = ("demo", "run", "study", "data", "scan", "simulate", "report", "claims", "doctor")
 MODELS = {"flow": Flow, "quadratic": Quadratic, "dyson": Dyson, "bbp": Bbp, "feedback": Feedback}
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not part of an installed package")

@@ -11,7 +11,7 @@ import pytest
 from spectral_edge import cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
-from spectral_edge.claims.surrogates import Recipe, surrogate
+from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,14 @@ def test_a_recipe_gives_the_cosine_that_it_says(trace, recipe, expected):
     cosine = rows[:, 1:, 1] / np.sqrt(rows[:, 1:, 0] * rows[:, :-1, 0])
     # 1000 directions: a cosine has a standard error of about 1/sqrt(1000) a row
     assert cosine.mean() == pytest.approx(expected, abs=4 / np.sqrt(1000 * 5))
+
+
+def test_noise_has_the_memory_and_the_drift_of_the_run(trace):
+    source = surrogate(trace, seed=5, recipe=Recipe(memory=0.8)).lag_rows("attention_0")
+    assert remembering(source).memory == pytest.approx(0.8, abs=0.03)
+    assert remembering(surrogate(trace, seed=6, recipe=Recipe(memory=0.0)).lag_rows("attention_0")).memory < 0.02
+    source = surrogate(trace, seed=7, recipe=Recipe(memory=0.0, drift=0.5)).lag_rows("attention_0")
+    assert drifting(source).drift == pytest.approx(0.5, abs=0.05)
 
 
 def test_every_prediction_and_headline_is_a_claim():

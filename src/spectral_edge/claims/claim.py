@@ -21,8 +21,13 @@ GROKKING_CONTROLS: Mapping[str, str] = {
 }
 """What a claim about a transition under weight decay has to beat, and what each is."""
 
-NOISE_ONLY: Mapping[str, str] = {SURROGATES: GROKKING_CONTROLS[SURROGATES]}
-"""What a claim about any run has to beat."""
+AR_NOISE, DRIFT_NOISE = "AR(1) noise", "drift and noise"
+NOISE_ONLY: Mapping[str, str] = {
+    SURROGATES: GROKKING_CONTROLS[SURROGATES],
+    AR_NOISE: "noise of the run's own norms and of its own correlation between neighbouring updates",
+    DRIFT_NOISE: "one fixed direction and noise, of the run's own norms and of its own cosine between updates far apart",
+}
+"""What a claim about any run has to beat: it says more than that updates remember, or that they drift."""
 
 
 @dataclass(frozen=True, slots=True)

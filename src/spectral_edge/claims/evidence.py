@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.analysis import Trace, open_trace
-from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, SURROGATES
-from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, surrogate
+from spectral_edge.claims.claim import AR_NOISE, DRIFT_NOISE, NO_DECAY, SAME_DECAY, SURROGATES
+from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError, TraceError
 
 Array = NDArray[np.float64]
@@ -108,6 +108,12 @@ class Run:
         """The same run with noise of its norms in place of its updates; the same draws every time."""
         seed = zlib.crc32(f"{self.path} {recipe}".encode())
         return replace(self, name=f"{self.name} (noise)", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
+
+    def noises(self) -> dict[str, "Run"]:
+        """Noise in place of its updates, by class: the optimizer's memory, the run's own, a drift of the run's own size."""
+        rows = self.trace.lag_rows(self.watched)
+        recipes = {SURROGATES: OPTIMIZER_NOISE, AR_NOISE: remembering(rows), DRIFT_NOISE: drifting(rows)}
+        return {name: replace(self.noise(recipe), name=f"{self.name} ({name})") for name, recipe in recipes.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.claims.claim import SURROGATES, Measured, Unit
+from spectral_edge.claims.claim import Measured, Unit
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.evaluate.transition import AtTransition, at_transition
 from spectral_edge.series import EdgeSeries
@@ -62,7 +62,7 @@ def yoked_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
 
 
 def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
-    """Units of a claim about any run: each to its end, or to its transition, beside noise of its own norms.
+    """Units of a claim about any run: each to its end, or to its transition, beside three kinds of noise.
 
     Grokking families give their runs with decay, language families those under AdamW.
     """

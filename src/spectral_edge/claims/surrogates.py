@@ -36,6 +36,9 @@ class Recipe:
     turn_energy: float = 0.0
 
 
+MOST_MEMORY, MOST_DRIFT = 0.99, 0.95
+"""Correlations above these are taken for these."""
+
 OPTIMIZER_NOISE = Recipe()
 """Independent gradients through the run's optimizer: the class of controls called surrogates."""
 
@@ -67,6 +70,34 @@ def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> T
                 part.ladder["lags"][of, entry] = _lag_rows(updates, ends, part.ladder["lags"][of, entry], stride=stride)
     made = zip(trace.segments, chain, strict=True)
     return Trace([replace(segment, rows=part.rows, ladder=part.ladder) for segment, part in made])
+
+
+def remembering(rows: Array) -> Recipe:
+    """AR(1) noise with the median cosine of neighbouring updates.
+
+    Args:
+        rows: lag rows of the run [T, L].
+    """
+    return Recipe(memory=float(np.clip(_cosine(rows, range(1, 2)), 0.0, MOST_MEMORY)))
+
+
+def drifting(rows: Array) -> Recipe:
+    """A fixed direction in independent noise, with the median cosine of updates at least half the horizon apart.
+
+    Args:
+        rows: lag rows of the run [T, L].
+    """
+    cosine = float(np.clip(_cosine(rows, range(rows.shape[1] // 2, rows.shape[1])), 0.0, MOST_DRIFT))
+    return Recipe(memory=0.0, drift=cosine / (1.0 - cosine))
+
+
+def _cosine(rows: Array, lags: range) -> float:
+    """Median over the run of the cosine at these lags; 0 where no update is so far from another."""
+    norms = np.sqrt(rows[:, 0])
+    found = [rows[lag:, lag] / (norms[lag:] * norms[: len(norms) - lag]) for lag in lags if lag < len(rows)]
+    values = np.concatenate([np.empty(0), *found])
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else 0.0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectral_edge.claims.claim import SURROGATES, Claim, Measured, Published, Unit
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import WINDOW, edge
 
@@ -19,7 +19,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     return [
         Unit(
             _read(evidence, run, muon[run.seed]),
-            {SURROGATES: _read(evidence, run.noise(), muon[run.seed].noise())},
+            {name: _read(evidence, noise, muon[run.seed].noises()[name]) for name, noise in run.noises().items()},
         )
         for run in evidence.study("optimizers", role="adamw")
         if run.seed in muon
@@ -53,9 +53,9 @@ CLAIM = Claim(
     "momentum alone moves k* with the interval",
     convention="raw k*, W = 10 updates of 200 steps, the whole model; other intervals and conventions in "
     "docs/experiments",
-    controls={SURROGATES: "noise of both runs' norms, with their optimizers' memories"},
+    controls=NOISE_ONLY,
     needs="study optimizers",
-    would_change="positions that differ by more than those of noise with the optimizers' memories",
+    would_change="positions that differ by more than those of noise with the same memories and drifts",
     families=("stories",),
     units=units,
     unit="share with k* = 2, AdamW less Muon",
