@@ -25,7 +25,7 @@ AR_NOISE, DRIFT_NOISE = "AR(1) noise", "drift and noise"
 NOISE_ONLY: Mapping[str, str] = {
     SURROGATES: GROKKING_CONTROLS[SURROGATES],
     AR_NOISE: "noise of the run's own norms and of its own correlation between neighbouring updates",
-    DRIFT_NOISE: "one fixed direction and noise, of the run's own norms and of its own cosine between updates far apart",
+    DRIFT_NOISE: "one fixed direction and noise, of the run's own norms and of its own cosine between distant updates",
 }
 """What a claim about any run has to beat: it says more than that updates remember, or that they drift."""
 

@@ -73,7 +73,13 @@ def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
             runs = [(run, int(run.trace.steps[-1])) for run in evidence.study(study, family=family, role=role)]
         else:
             runs = [(pair.run, pair.step) for pair in evidence.yoked(family)]
-        return [Unit(read(evidence, run, step), {SURROGATES: read(evidence, run.noise(), step)}) for run, step in runs]
+        return [
+            Unit(
+                read(evidence, run, step),
+                {name: read(evidence, noise, step) for name, noise in run.noises().items()},
+            )
+            for run, step in runs
+        ]
 
     return units
 
