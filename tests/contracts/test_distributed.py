@@ -179,7 +179,14 @@ def hybrid(rank, size):
 
 
 @pytest.mark.parametrize(
-    ("size", "function"), [(2, data_parallel), (3, fully_sharded), (2, tensor_parallel), (4, both), (4, hybrid)]
+    ("size", "function"),
+    [
+        (2, data_parallel),
+        (3, fully_sharded),
+        (2, tensor_parallel),
+        pytest.param(4, both, marks=pytest.mark.slow),
+        (4, hybrid),
+    ],
 )
 def test_sharded_equals_unsharded(size, function):
     found = results(size, function)
@@ -416,7 +423,11 @@ def continues(rank, size, states, stop, options):
     return monitor.state_dict(), sigmas
 
 
-@pytest.mark.parametrize("options", [{"engine": "exact", "ladder": 1}, SKETCH], ids=["exact", "sketch"])
+@pytest.mark.parametrize(
+    "options",
+    [{"engine": "exact", "ladder": 1}, pytest.param(SKETCH, marks=pytest.mark.slow)],
+    ids=["exact", "sketch"],
+)
 def test_resuming_on_another_number_of_ranks(options):
     uninterrupted = results(2, continues, None, 9, options)[0][1]
     states = [state for state, _ in results(2, continues, None, 5, options)]
@@ -458,7 +469,7 @@ def test_many_ranks_get_the_exact_engine():
     assert single["name"] == "sketch"
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_the_example_runs_under_torchrun(kind, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

@@ -154,6 +154,7 @@ def subgroups(rank, size):
     return full, [note.outcome for note in monitor.trace.notes] if rank == 0 else []
 
 
+@pytest.mark.slow
 def test_subgroups_and_large_step_numbers():
     for _, outcomes in results(3, subgroups):
         assert Outcome.FAILED not in outcomes
@@ -200,6 +201,7 @@ def stages(rank, size, swap, states):
     return monitor.state_dict(), None if reading is None else reading.sigma
 
 
+@pytest.mark.slow
 def test_stages_that_changed_places():
     truth = results(2, stages, 1, None)[0][1]
     states = [state for state, _ in results(2, stages, False, None)]

@@ -498,7 +498,7 @@ def test_an_irregular_schedule_never_draws_a_table_in_the_loop():
     assert known_memory(None, np.array([0, 7]), every=7) is None
 
 
-@pytest.mark.parametrize("window", [10, 17])
+@pytest.mark.parametrize("window", [10, pytest.param(17, marks=pytest.mark.slow)])
 def test_long_windows_of_many_groups_agree_bit_for_bit_with_the_trace(window):
     """Sums over more than eight entries depend on the order in memory, which must be one for live and recorded rows."""
     model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(7)))

@@ -110,7 +110,7 @@ class Run:
         return replace(self, name=f"{self.name} (noise)", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
 
     def noises(self) -> dict[str, "Run"]:
-        """Noise in its place, by class: of the optimizer's memory, of the run's own, and with a drift of the run's size."""
+        """Noise in its place, by class: of the optimizer's memory, of the run's own, with a drift of the run's size."""
         rows = self.trace.lag_rows(self.watched)
         recipes = {SURROGATES: OPTIMIZER_NOISE, AR_NOISE: remembering(rows), DRIFT_NOISE: drifting(rows)}
         return {name: replace(self.noise(recipe), name=f"{self.name} ({name})") for name, recipe in recipes.items()}
