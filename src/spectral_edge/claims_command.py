@@ -68,9 +68,8 @@ def claims(
     else:
         console.print(_table(found))
         console.print(_summary(found), markup=False, soft_wrap=True)
-        if claim is not None:
-            for entry in found:
-                console.print(_told(entry), markup=False, soft_wrap=True)
+        if claim is not None and found:
+            console.print(_told(found), markup=False, soft_wrap=True)
     if different:
         fail("\n".join(_differs(entry, known) for entry in different), EXIT_FAILED)
 
@@ -93,22 +92,25 @@ def _summary(entries: list[Entry]) -> str:
     return "\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
 
 
-def _told(entry: Entry) -> str:
-    """One line of the ledger in full."""
-    claim, judgement = entry.claim, entry.judgement
+def _told(entries: list[Entry]) -> str:
+    """One claim in full, and why each of its verdicts."""
+    claim = entries[0].claim
     lines = [
-        f"\n{claim.id}, {entry.family}: {judgement.verdict}",
-        f"  because     {judgement.because}",
+        f"\n{claim.id}: {claim.title}",
         f"  statement   {claim.statement}",
         f"  criterion   {claim.criterion}",
         f"  instead     {claim.corrected}",
         f"  convention  {claim.convention}",
+        *(f"  control     {name}: {words}" for name, words in claim.controls.items()),
         f"  needs       {claim.needs}",
     ]
-    if judgement.power is not None:
-        lines.append(f"  power       {judgement.power:.2f} with what was run")
-    if judgement.needed is not None:
-        lines.append(f"  would do    {judgement.needed} runs, each with its controls")
+    for entry in entries:
+        judgement = entry.judgement
+        lines += [f"\n{entry.family}: {judgement.verdict}", f"  because     {judgement.because}"]
+        if judgement.power is not None:
+            lines.append(f"  power       {judgement.power:.2f} with what was run")
+        if judgement.needed is not None:
+            lines.append(f"  would do    {judgement.needed} runs, each with its controls")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectral_edge import cli, open_trace
+from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
@@ -164,6 +164,17 @@ def test_a_claim_of_ones_own(few, tmp_path, capsys):
         load_claims(own)
     with pytest.raises(InputError, match="Python file"):
         load_claims(tmp_path / "none.py")
+
+
+def test_fresh_runs_are_trained_where_they_are_judged(few, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(claims_command, "FRESH", few)
+    monkeypatch.setattr(claims_command, "study", lambda name, **options: asked.append((name, options["out"])))
+    cli.main(["claims", "--fresh", "--claim", "M1", "--family", "arithmetic"])
+    assert asked == [("fresh", few / "grokking")]
+    out = capsys.readouterr().out
+    assert "arithmetic: inconclusive" in out
+    assert "no decay: the twin" in out
 
 
 def test_wrong_input_is_named(few, tmp_path):
