@@ -185,7 +185,7 @@ def hybrid(rank, size):
         (3, fully_sharded),
         (2, tensor_parallel),
         pytest.param(4, both, marks=pytest.mark.slow),
-        (4, hybrid),
+        pytest.param(4, hybrid, marks=pytest.mark.slow),
     ],
 )
 def test_sharded_equals_unsharded(size, function):

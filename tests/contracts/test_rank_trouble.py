@@ -176,6 +176,7 @@ def saves(rank, size):
     return monitor.state_dict()
 
 
+@pytest.mark.slow
 def test_a_state_that_one_rank_cannot_load():
     first, second = results(2, loads, results(2, saves))
     assert "rank 1" in first

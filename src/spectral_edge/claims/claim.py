@@ -44,6 +44,13 @@ class Measured:
     value: float | None
     passed: bool | None = None
 
+    def __post_init__(self) -> None:
+        # What is read comes as NumPy's numbers as often as not; the record is JSON.
+        if self.value is not None:
+            object.__setattr__(self, "value", float(self.value))
+        if self.passed is not None:
+            object.__setattr__(self, "passed", bool(self.passed))
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
