@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spectral_edge import claims_command, cli, open_trace
-from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims
+from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims, recorded_verdicts
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError
@@ -185,6 +185,11 @@ def test_wrong_input_is_named(few, tmp_path):
         ledger.lines(claim="M1", family="scan")
     with pytest.raises(InputError, match="--results"):
         Evidence(tmp_path / "none")
+    record = tmp_path / "kept" / "claims" / "ledger.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("[]")
+    with pytest.raises(InputError, match="make claims"):
+        recorded_verdicts(tmp_path / "kept")
     broken = tmp_path / "results" / "theory"
     broken.mkdir(parents=True)
     (broken / "lifecycle.json").write_text("{}")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from spectral_edge.claims.claim import Measured, Unit
-from spectral_edge.claims.evidence import Evidence, Run, Yoked
-from spectral_edge.claims.reading import WINDOW, Reader, edge, finite, transition
+from spectral_edge.claims.evidence import Evidence, Run
+from spectral_edge.claims.reading import Reader, finite, transition, up_to, yoked_unit
 
 DEVELOPMENT_SEEDS = (42, 137, 2024)
 STRIDE = 2
@@ -39,13 +39,7 @@ def held_out_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
         if not complete(evidence, family):
             return []
         pairs = [pair for pair in evidence.yoked(family) if not development(pair.run)]
-        return [
-            Unit(
-                read(evidence, pair.run, pair.step),
-                {name: read(evidence, control, pair.step) for name, control in pair.controls.items()},
-            )
-            for pair in pairs
-        ]
+        return [yoked_unit(evidence, pair, read) for pair in pairs]
 
     return units
 
@@ -57,7 +51,7 @@ def coherence(evidence: Evidence, run: Run, step: int) -> float | None:
 
 def coherence_turn(evidence: Evidence, run: Run, step: int) -> float | None:
     """How far that has risen from its lowest value."""
-    values = _until(evidence, run, step, "coherence", stride=STRIDE)
+    values = up_to(evidence, run, "coherence", step, stride=STRIDE)
     return finite(values[-1] - np.nanmin(values)) if len(values) and np.isfinite(values[-1]) else None
 
 
@@ -68,7 +62,8 @@ def fine_coherence(evidence: Evidence, run: Run, step: int) -> float | None:
 
 def layer_coherence(evidence: Evidence, run: Run, step: int) -> float | None:
     """The largest coherence of a recorded attention block, updates of 100 steps."""
-    found = [_layer(evidence, run, step, group) for group in run.trace.groups if group.startswith("attention")]
+    blocks = [group for group in run.trace.groups if group.startswith("attention")]
+    found = [_at(evidence, run, step, "coherence", stride=STRIDE, group=group) for group in blocks]
     known = [value for value in found if value is not None]
     return max(known, default=None)
 
@@ -131,33 +126,28 @@ CANDIDATES: Mapping[str, Candidate] = {
 def search(evidence: Evidence, family: str) -> dict[str, list[Unit]]:
     """Every candidate on the development pairs of a family."""
     pairs = [pair for pair in evidence.yoked(family) if development(pair.run)]
-    return {name: [_unit(evidence, pair, candidate) for pair in pairs] for name, candidate in CANDIDATES.items()}
+    return {
+        name: [yoked_unit(evidence, pair, _reader(candidate)) for pair in pairs]
+        for name, candidate in CANDIDATES.items()
+    }
 
 
-def _unit(evidence: Evidence, pair: Yoked, candidate: Candidate) -> Unit:
-    def read(run: Run) -> Measured:
-        return Measured(run.name, candidate(evidence, run, pair.step))
-
-    return Unit(read(pair.run), {name: read(control) for name, control in pair.controls.items()})
-
-
-def _until(
-    evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    series = edge(evidence, run, window=WINDOW, stride=stride)
-    return series[name][: int(np.searchsorted(series.step, step, side="right"))]
+def _reader(candidate: Candidate) -> Reader:
+    return lambda evidence, run, step: Measured(run.name, candidate(evidence, run, step))
 
 
 def _at(
-    evidence: Evidence, run: Run, step: int, name: str, *, stride: int = 1, column: int | None = None
+    evidence: Evidence,
+    run: Run,
+    step: int,
+    name: str,
+    *,
+    stride: int = 1,
+    column: int | None = None,
+    group: str | None = None,
 ) -> float | None:
-    values = _until(evidence, run, step, name, stride=stride)
+    """A quantity in the window that ends at a step."""
+    values = up_to(evidence, run, name, step, stride=stride, group=group)
     if len(values) == 0:
         return None
     return finite(values[-1] if column is None else values[-1, column])
-
-
-def _layer(evidence: Evidence, run: Run, step: int, group: str) -> float | None:
-    series = evidence.kept(run, "layer", lambda run: run.trace.edge(WINDOW, stride=STRIDE, group=group), group, STRIDE)
-    count = int(np.searchsorted(series.step, step, side="right"))
-    return finite(series["coherence"][count - 1]) if count else None

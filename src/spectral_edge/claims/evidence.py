@@ -246,11 +246,12 @@ class Evidence:
             plan = json.loads(manifest.read_text(encoding="utf-8"))
             for name, planned in plan["runs"].items():
                 folder = manifest.parent / name
-                if (folder / "result.json").is_file() and _readable(folder):
-                    yield _run(manifest.parent.name, name, planned, folder)
+                trace = _trace(folder) if (folder / "result.json").is_file() else None
+                if trace is not None:
+                    yield _run(manifest.parent.name, name, planned, folder, trace)
 
 
-def _run(study: str, name: str, planned: Mapping[str, Any], folder: Path) -> Run:
+def _run(study: str, name: str, planned: Mapping[str, Any], folder: Path, trace: Trace) -> Run:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return Run(
         study=study,
@@ -262,17 +263,16 @@ def _run(study: str, name: str, planned: Mapping[str, Any], folder: Path) -> Run
         half=planned.get("half", ""),
         seed=result["seed"],
         result=result,
-        load=lambda: open_trace(folder),
+        load=lambda: trace,
     )
 
 
-def _readable(folder: Path) -> bool:
-    """Whether there is a trace; a result without one supports nothing."""
+def _trace(folder: Path) -> Trace | None:
+    """The trace of a run, None where there is none: a result without one supports nothing."""
     try:
-        open_trace(folder)
+        return open_trace(folder)
     except TraceError:
-        return False
-    return True
+        return None
 
 
 def _as_it_is(run: Run) -> Run:

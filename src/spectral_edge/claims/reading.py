@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.claims.claim import Measured, Unit
-from spectral_edge.claims.evidence import Evidence, Run
+from spectral_edge.claims.evidence import Evidence, Run, Yoked
 from spectral_edge.evaluate.transition import AtTransition, at_transition
 from spectral_edge.series import EdgeSeries
 
@@ -31,32 +31,34 @@ def transition(evidence: Evidence, run: Run, step: int) -> AtTransition:
     )
 
 
-def edge(evidence: Evidence, run: Run, *, window: int = WINDOW, stride: int = 1) -> EdgeSeries:
-    """Every quantity over the full windows of a run."""
+def edge(
+    evidence: Evidence, run: Run, *, window: int = WINDOW, stride: int = 1, group: str | None = None
+) -> EdgeSeries:
+    """Every quantity over the full windows of a run, of one group or of what claims watch."""
 
     def read(run: Run) -> EdgeSeries:
-        return run.trace.edge(window, stride=stride, group=run.watched)
+        return run.trace.edge(window, stride=stride, group=group or run.watched)
 
-    return evidence.kept(run, "edge", read, window, stride)
+    return evidence.kept(run, "edge", read, window, stride, group)
 
 
-def up_to(evidence: Evidence, run: Run, name: str, step: int) -> Array:
+def up_to(evidence: Evidence, run: Run, name: str, step: int, *, stride: int = 1, group: str | None = None) -> Array:
     """One quantity over the windows up to a step."""
-    series = edge(evidence, run)
+    series = edge(evidence, run, stride=stride, group=group)
     return series[name][: int(np.searchsorted(series.step, step, side="right"))]
 
 
+def yoked_unit(evidence: Evidence, pair: Yoked, read: Reader) -> Unit:
+    """A run and its controls, read alike at the step of the run's transition."""
+    controls = {name: read(evidence, control, pair.step) for name, control in pair.controls.items()}
+    return Unit(read(evidence, pair.run, pair.step), controls)
+
+
 def yoked_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
-    """Units of a claim about transitions: runs and controls, read alike at the step of the run's transition."""
+    """Units of a claim about transitions: every run of a family that made one, beside its controls."""
 
     def units(evidence: Evidence, family: str) -> Sequence[Unit]:
-        return [
-            Unit(
-                read(evidence, pair.run, pair.step),
-                {name: read(evidence, control, pair.step) for name, control in pair.controls.items()},
-            )
-            for pair in evidence.yoked(family)
-        ]
+        return [yoked_unit(evidence, pair, read) for pair in evidence.yoked(family)]
 
     return units
 
@@ -84,7 +86,9 @@ def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
     return units
 
 
-def beside_loss(evidence: Evidence, run: Run, name: str = "ratios", *, window: int = WINDOW) -> Beside:
+def beside_loss(
+    evidence: Evidence, run: Run, name: str = "ratios", *, window: int = WINDOW, group: str | None = None
+) -> Beside:
     """A quantity and the validation loss at the steps that have both.
 
     Args:
@@ -92,11 +96,12 @@ def beside_loss(evidence: Evidence, run: Run, name: str = "ratios", *, window: i
         run: a language run.
         name: of the quantity.
         window: number W of updates.
+        group: a recorded group; None is what claims watch.
 
     Returns:
         Steps [N], values [N, ...] and losses [N].
     """
-    series = edge(evidence, run, window=window)
+    series = edge(evidence, run, window=window, group=group)
     steps, losses = run.metric("val_loss")
     common, left, right = np.intersect1d(series.step, steps, return_indices=True)
     return common, series[name][left], losses[right]

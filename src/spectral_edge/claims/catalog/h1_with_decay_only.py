@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import log
 
-from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, SURROGATES, Claim, Measured, Published, Unit
+from spectral_edge.claims.claim import GROKKING_CONTROLS, NO_DECAY, Claim, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence, Run, Yoked
 from spectral_edge.claims.reading import GROKKING, transition
 
@@ -39,15 +39,10 @@ CLAIM = Claim(
     statement="Every grokking event is preceded by gap dynamics: 24 of 24 runs with weight decay, 0 of 24 without.",
     published={"": Published("24 of 24 and 0 of 24 (v2, v3: 1 of 24)", "2603.28964 v1 to v3, abstract", 23, 24)},
     criterion="g23 falls by more than 1.5-fold up to the transition in the run with decay, and does not up to the "
-    "same step "
-    "in its twin without",
+    "same step in its twin without",
     corrected="ln of the fall of g23 / tr G, run against control at the same step",
     convention="as for M1; all families together",
-    controls={
-        SURROGATES: "noise of the run's own norms, with its optimizer's memory, in place of its updates",
-        NO_DECAY: "the twin of the same seed without weight decay, at the run's step",
-        SAME_DECAY: "a run with the same weight decay that makes no transition, at the run's step",
-    },
+    controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",
     would_change="pairs in which the run declines and its twin does not, in at least as many as the published "
     "interval allows",
@@ -55,6 +50,5 @@ CLAIM = Claim(
     units=units,
     unit="ln fall of g23 / tr G",
     note="A fall up to the step of the transition is asked of both; whether it precedes the transition more than any "
-    "other "
-    "step is the question of the claims N1 and following.",
+    "other step is the question of the claims N1 and following.",
 )

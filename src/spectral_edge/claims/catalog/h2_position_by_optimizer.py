@@ -48,9 +48,8 @@ CLAIM = Claim(
     statement="On the same model Muon gives k* = 1 and AdamW k* = 2.",
     published={"": Published("Muon 1, AdamW 2", "2603.28964 v1, abstract", 1, 1)},
     criterion="the commonest raw k* over the windows is 2 under AdamW and 1 under Muon",
-    corrected="the share of windows with k* = 2 under AdamW less that under Muon, against noise of the same norms "
-    "and memories: "
-    "momentum alone moves k* with the interval",
+    corrected="the share of windows with k* = 2 under AdamW less that under Muon, against noise of the same norms and "
+    "memories: momentum alone moves k* with the interval",
     convention="raw k*, W = 10 updates of 200 steps, the whole model; other intervals and conventions in "
     "docs/experiments",
     controls=NOISE_ONLY,

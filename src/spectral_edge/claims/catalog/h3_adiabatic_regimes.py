@@ -28,14 +28,13 @@ CLAIM = Claim(
     id="H3",
     title="three regimes of the adiabatic parameter",
     statement="A = ||dG||_F / (eta g^2) is much smaller than 1 on a plateau, about 1 at a transition and much larger "
-    "than 1 "
-    "when something is forgotten.",
+    "than 1 when something is forgotten.",
     published={"": Published("three regimes; no count", "2603.28964 v1 to v3, abstract")},
     criterion="the median of the published A is below 0.1 before and from 0.1 to 10 in the last W windows before the "
     "transition",
     corrected="ln of the rotation bound ||dM||_F / (lambda_k* - lambda_k*+1) in the last W windows over that before: "
-    "the "
-    "published A has a unit, 1/eta, and changes when the loss is multiplied by a constant though nothing moves.",
+    "the published A has a unit, 1/eta, and changes when the loss is multiplied by a constant though nothing "
+    "moves.",
     convention="raw k*, g in units of sigma, W = 10 full windows, attention matrices; step: first test accuracy of "
     "0.95",
     controls=GROKKING_CONTROLS,

@@ -40,9 +40,8 @@ CLAIM = Claim(
     title="k* is the one privileged position",
     statement="k* is the only position whose collapse disrupts learning.",
     published={"": Published("a theorem, with no assumption on the optimizer; no count", "2603.28964 v1, abstract")},
-    criterion="removing the mode at k* from every step raises the test loss more than removing any other of the "
-    "first three "
-    "with the same energy",
+    criterion="removing the mode at k* from every step raises the test loss more than removing any other of the first "
+    "three with the same energy",
     corrected="ln of the test loss at the end over that of the untouched run, against removals of the same energy "
     "elsewhere",
     convention="k* of the band where one ratio leaves it, else raw; directions frozen before the removal, W = 10",

@@ -34,8 +34,7 @@ CLAIM = Claim(
     "drive.",
     published={"": Published("a consequence of the theory; no test", "2603.28964 v1, abstract")},
     criterion="under a slow cycle of the learning rate, gap or overlap differ between the way up and the way down, "
-    "and go on "
-    "to differ as the cycle gets slower",
+    "and go on to differ as the cycle gets slower",
     corrected="how much of the overlap's loop remains in the limit of slow cycles",
     convention="three seeds judged together, cycles of 160 to 1,280 observations; docs/theory/feedback.md",
     controls={TWIN: "the same drive without a loop", LAG: "a process with a lag and no loop"},

@@ -27,8 +27,8 @@ CLAIM = Claim(
     title="the loss decomposes by stability",
     statement="The change of the loss is a sum over modes in which each counts by its stability coefficient alpha.",
     published={"": Published("a theorem; no count", "2603.28964 v1, abstract")},
-    criterion="the alpha-weighted sum over modes of earlier updates forecasts the next change of the loss better "
-    "than no change",
+    criterion="the alpha-weighted sum over modes of earlier updates forecasts the next change of the loss better than "
+    "no change",
     corrected="the skill of that forecast, against the same sum with alpha left out",
     convention="W = 10, trainings at 1, 10 and 50 steps an update; out of the window that gives the modes",
     controls={WITHOUT: "the same sum over modes without alpha"},
@@ -38,6 +38,5 @@ CLAIM = Claim(
     units=units,
     unit="skill",
     note="Inside the window the sum without alpha is an identity in any orthonormal basis that contains the update, "
-    "and with "
-    "alpha it is not: neither can confirm the claim.",
+    "and with alpha it is not: neither can confirm the claim.",
 )

@@ -31,8 +31,7 @@ CLAIM = Claim(
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",
     would_change="falls of g23 / tr G that exceed those of the twins, of runs with the same decay that do not grok, "
-    "and of "
-    "noise with the run's own norms, in 12 of 12 pairs or nearly so",
+    "and of noise with the run's own norms, in 12 of 12 pairs or nearly so",
     families=("arithmetic", "dual", "tri"),
     units=yoked_units(read),
     unit="ln fall of g23 / tr G",

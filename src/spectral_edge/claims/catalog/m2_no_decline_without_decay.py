@@ -31,8 +31,7 @@ CLAIM = Claim(
     },
     criterion="the largest g23 before the step of the run's transition over g23 at that step does not exceed 1.5",
     corrected="none: it is a count. In the published scripts a run without a transition has no decline at all, so "
-    "that only "
-    "a control that groks can count against the claim.",
+    "that only a control that groks can count against the claim.",
     convention="as for M1, at the step of the run's transition",
     controls={},
     needs="study grokking",

@@ -48,6 +48,5 @@ CLAIM = Claim(
     units=units,
     unit="normalised defect",
     note="The published rule fires on rounding in float32; with float64 it fires in none of these runs before the "
-    "transition. "
-    "That is a small task: the published counts are of larger ones.",
+    "transition. That is a small task: the published counts are of larger ones.",
 )

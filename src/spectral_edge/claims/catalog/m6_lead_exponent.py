@@ -31,8 +31,7 @@ CLAIM = Claim(
     published={"": Published("a = 1.27 (arithmetic), 1.18 (SCAN), 1.13 (Dyck)", "2602.16967", 3, 3)},
     criterion="the slope of ln(t_grok - onset) on ln t_grok exceeds 1",
     corrected="that slope, against its median when onsets are dealt to the runs at random: whenever the onset grows "
-    "more slowly "
-    "than the step, the slope exceeds 1",
+    "more slowly than the step, the slope exceeds 1",
     convention="onset by the published rule in float32; addition mod 31, six seeds, mini-batches",
     controls={SHUFFLED: "the same steps with the onsets of other runs"},
     needs="record theory/lifecycle (python examples/theory/lifecycle.py)",

@@ -22,8 +22,7 @@ CLAIM = Claim(
     id="N1",
     title="coarse updates agree at the transition",
     statement="At a transition under weight decay the updates of 100 steps point the same way: their mean cosine is "
-    "positive, "
-    "and larger than in every kind of control.",
+    "positive, and larger than in every kind of control.",
     published={"": Published("ours, stated before the held-out runs were recorded", "found on development runs")},
     criterion="the mean cosine of the ten updates up to the transition is positive, with p <= .05 by sign flips",
     corrected="that mean cosine itself",
@@ -37,6 +36,5 @@ CLAIM = Claim(
     units=held_out_units(read),
     unit="coherence",
     note="That weight decay makes a coherent drift by itself is the obvious rival; runs with the same decay that do "
-    "not make "
-    "the transition decide.",
+    "not make the transition decide.",
 )

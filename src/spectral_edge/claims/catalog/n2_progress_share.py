@@ -15,8 +15,7 @@ CLAIM = Claim(
     id="N2",
     title="the first mode is progress, not jitter",
     statement="At a transition under weight decay most of the first mode moves the model: its progress share exceeds "
-    "one half, "
-    "and that of every kind of control.",
+    "one half, and that of every kind of control.",
     published={"": Published("ours, stated before the held-out runs were recorded", "found on development runs")},
     criterion="(1^T u_1)^2 / W is above .5 in the window that ends at the transition",
     corrected="that share itself",

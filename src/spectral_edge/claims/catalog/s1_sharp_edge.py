@@ -25,11 +25,9 @@ CLAIM = Claim(
     published={"": Published("229 to 576 times Marchenko-Pastur", "2603.15678", 4, 4)},
     criterion="the relative spread of the smaller half of the eigenvalues is more than 100 times (W / P)^(1/2)",
     corrected="the same number beside that of noise with the run's own norms: norms that differ spread the "
-    "eigenvalues, and "
-    "so does noise of few effective dimensions",
+    "eigenvalues, and so does noise of few effective dimensions",
     convention="W = 10 full windows up to the transition, or to the end of a language run; the definition of the "
-    "published "
-    "number is not given, this is our reading",
+    "published number is not given, this is our reading",
     controls=NOISE_ONLY,
     needs="study grokking; studies optimizers and shift",
     would_change="a spread above that of noise with the run's norms and an effective dimension that was measured",

@@ -54,5 +54,6 @@ CLAIM = Claim(
     families=(*GROKKING, *LANGUAGE),
     units=units,
     unit="relative error of R - 1",
-    note="The bar says how good a sketch is, not how well it tells gaps: at d = 100 the error is near the gap itself.",
+    note="The bar says how good a sketch is, not how well it tells gaps: at d = 100 the error of R - 1 exceeds R - 1 "
+    "itself in the median window of the recorded arithmetic runs.",
 )

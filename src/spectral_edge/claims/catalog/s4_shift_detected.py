@@ -40,8 +40,8 @@ CLAIM = Claim(
     statement="A shift of distribution shows in the gap ratio within one observation.",
     published={"": Published("within 200 steps, one observation (GPT-2, one event)", "2603.15678", 1, 1)},
     criterion="a two-sided CUSUM of sigma_2 / sigma_3, standardised on the stretch before, gives an alarm within 200 "
-    "steps after the "
-    "shift, at a threshold with a false-alarm rate of 5 % on AR(1) series of the stretch's own memory",
+    "steps after the shift, at a threshold with a false-alarm rate of 5 % on AR(1) series of the stretch's own "
+    "memory",
     corrected="the largest CUSUM within 500 steps, against the sham",
     convention="W = 10 updates of 25 steps, the whole model; the published test is not given, this is our reading",
     controls={SHAM: "the same drop of the learning rate at the same step, without a new corpus"},

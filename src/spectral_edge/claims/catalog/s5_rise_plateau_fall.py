@@ -32,9 +32,8 @@ CLAIM = Claim(
     statement="The gap ratio rises, stays on a plateau and collapses.",
     published={"": Published("collapse at 7,500 +- 300 in 4 seeds; r .937 +- .019 within phases", "2603.15678", 4, 4)},
     criterion="sigma_2 / sigma_3 peaks above 1.20 and is below it in a later window",
-    corrected="twice the gain in log likelihood of a line with two knots over a straight one, both with AR(1) "
-    "errors, on windows "
-    "that share no update; 0 where the course is not rise, plateau and fall",
+    corrected="twice the gain in log likelihood of a line with two knots over a straight one, both with AR(1) errors, "
+    "on windows that share no update; 0 where the course is not rise, plateau and fall",
     convention="W = 10, the whole model",
     controls=NOISE_ONLY,
     needs="studies optimizers (AdamW) and shift",

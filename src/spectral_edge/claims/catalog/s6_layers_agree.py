@@ -4,7 +4,7 @@ import numpy as np
 
 from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import LANGUAGE, WINDOW, beside_noise
+from spectral_edge.claims.reading import LANGUAGE, beside_loss, beside_noise
 from spectral_edge.evaluate.association import association
 
 BAR = 0.82
@@ -26,10 +26,8 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
 
 
 def _correlation(evidence: Evidence, run: Run, group: str, *, degree: int | None) -> float | None:
-    series = evidence.kept(run, "layer", lambda run: run.trace.edge(WINDOW, group=group), group)
-    steps, losses = run.metric("val_loss")
-    common, left, right = np.intersect1d(series.step, steps, return_indices=True)
-    found = association(series["ratios"][left, 1], losses[right], common, degree=degree, draws=1)
+    steps, ratios, losses = beside_loss(evidence, run, group=group)
+    found = association(ratios[:, 1], losses, steps, degree=degree, draws=1)
     return None if found is None else found.r
 
 
@@ -39,11 +37,9 @@ CLAIM = Claim(
     statement="The correlation of the gap ratio with the loss is the same in every layer.",
     published={"": Published("|r| > .82 in eight groups", "2603.15678", 1, 1)},
     criterion="|r| of sigma_2 / sigma_3 with the validation loss is at least .82 in every attention and feed-forward "
-    "block, "
-    "with one sign",
+    "block, with one sign",
     corrected="the mean r over blocks after a cubic is removed, without its sign, against noise: two series with a "
-    "trend in "
-    "common correlate whatever they are",
+    "trend in common correlate whatever they are",
     convention="W = 10, lag 0, blocks as recorded",
     controls=NOISE_ONLY,
     needs="studies optimizers (AdamW) and shift",

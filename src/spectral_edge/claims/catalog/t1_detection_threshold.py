@@ -31,8 +31,8 @@ CLAIM = Claim(
     "parameters",
     controls=NOISE_ONLY,
     needs="study grokking; studies optimizers and shift",
-    would_change="a ratio that exceeds that of noise with the run's own norms; no run can make the published criterion "
-    "discriminate",
+    would_change="a ratio that exceeds that of noise with the run's own norms; no run can make the published "
+    "criterion discriminate",
     families=(*GROKKING, *LANGUAGE),
     units=beside_noise(read),
     unit="sigma_W / d_crit",

@@ -34,8 +34,7 @@ CLAIM = Claim(
     },
     criterion="with measured curvatures the bound holds in more than half of the windows",
     corrected="the share of windows above the bound. With preconditioned curvature, the clock of the window and one "
-    "more for "
-    "the drift the bound is never broken, but it is 10, the window itself.",
+    "more for the drift the bound is never broken, but it is 10, the window itself.",
     convention="Lanczos on the training loss, W = 10, 10 steps an update",
     controls={},
     needs="record theory/curvature (python examples/theory/curvature.py)",

@@ -28,11 +28,9 @@ CLAIM = Claim(
     statement="The gap ratio at k* follows the validation loss.",
     published={"": Published("|r| = .67", "project page of 2603.28964", 1, 1)},
     criterion="after a straight line is removed, the largest |r| of sigma_2 / sigma_3 with the validation loss at "
-    "lags of -5 to "
-    "5 updates is at least .67",
+    "lags of -5 to 5 updates is at least .67",
     corrected="|r| at lag 0, fixed in advance, after a cubic is removed, against noise of the run's own norms: two "
-    "unrelated "
-    "series of 36 points reach .50 in the median when the lag is searched",
+    "unrelated series of 36 points reach .50 in the median when the lag is searched",
     convention="W = 10, sigma_2 / sigma_3, the whole model",
     controls=NOISE_ONLY,
     needs="studies optimizers (AdamW) and shift",

@@ -24,8 +24,7 @@ CLAIM = Claim(
     id="T5",
     title="stability falls off beyond the gap",
     statement="Stability coefficients are ordered: alpha of the dominant mode exceeds that at the gap, and that "
-    "exceeds those "
-    "of subdominant modes.",
+    "exceeds those of subdominant modes.",
     published={
         "": Published(".818, .234, about 0 (GPT-2); .77, .16 (Dyck)", "note of 2603.28964, 2604.07380", 2, 2),
     },

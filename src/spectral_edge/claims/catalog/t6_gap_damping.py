@@ -4,7 +4,8 @@ import numpy as np
 
 from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, Array, edge, finite, up_to, yoked_units
+from spectral_edge.claims.reading import GROKKING, finite, up_to, yoked_units
+from spectral_edge.theory.damping import damping_test_pub
 
 BAR = 0.5
 
@@ -12,20 +13,8 @@ BAR = 0.5
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
     """Minus the correlation of the gap with its centred difference."""
     gap = up_to(evidence, run, "gap_sigma", step)
-    steps = edge(evidence, run).step[: len(gap)].astype(np.float64)
-    r = _correlation(gap, steps)
-    return Measured(run.name, None if r is None else -r, None if r is None else bool(r < 0 and r**2 > BAR))
-
-
-def _correlation(gap: Array, steps: Array) -> float | None:
-    if len(gap) < 5:
-        return None
-    rate = (gap[2:] - gap[:-2]) / (steps[2:] - steps[:-2])
-    level = gap[1:-1]
-    known = np.isfinite(rate) & np.isfinite(level)
-    if known.sum() < 5 or not np.ptp(level[known]) > 0 or not np.ptp(rate[known]) > 0:
-        return None
-    return finite(float(np.corrcoef(level[known], rate[known])[0, 1]))
+    r = finite(float(damping_test_pub(gap[np.isfinite(gap)])))
+    return Measured(run.name, None if r is None else -r, None if r is None else r < 0 and r**2 > BAR)
 
 
 CLAIM = Claim(
@@ -36,9 +25,9 @@ CLAIM = Claim(
         "": Published("r about 0, R^2 about 0: the prediction that failed, as it seems", "scripts of 2603.28964", 0, 1)
     },
     criterion="the correlation of g with its centred difference is negative and explains at least half of its variance",
-    corrected="minus that correlation, run against control; its expectation is 0 for every process that looks the same "
-    "backwards, damped or not, so that it cannot speak for damping. Forecasts of the gap term by term are in "
-    "docs/theory.",
+    corrected="minus that correlation, run against control; its expectation is 0 for every process that looks the "
+    "same backwards, damped or not, so that it cannot speak for damping. Forecasts of the gap term by term are "
+    "in docs/theory.",
     convention="raw k*, W = 10 full windows up to the transition",
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",

@@ -34,6 +34,5 @@ CLAIM = Claim(
     units=yoked_units(read),
     unit="ln R at the transition over R before",
     note="The published rows are of the weights W_Q, where the author's own notes have the opening follow grokking; "
-    "here it "
-    "is of the updates, as the thesis states it.",
+    "here it is of the updates, as the thesis states it.",
 )

@@ -42,6 +42,5 @@ CLAIM = Claim(
     units=units,
     unit="-|slope - 1|",
     note="The published test ranks these products against the loss after v_j is projected out of the weights, which "
-    "is another "
-    "quantity. Under AdamW or over several steps the product misses the update itself.",
+    "is another quantity. Under AdamW or over several steps the product misses the update itself.",
 )

@@ -35,8 +35,7 @@ CLAIM = Claim(
     published={"": Published("-.58 +- .09 against 0.000", "2604.07380", 4, 4)},
     criterion="removing v_1 from the weights at the transition costs at least .4 of the test accuracy",
     corrected="the loss of accuracy, against moves of the same length: the published random directions moved the "
-    "weights by an "
-    "order of magnitude less",
+    "weights by an order of magnitude less",
     convention="addition mod 31, six seeds with full batches and six with mini-batches, W = 10",
     controls={
         RANDOM: "a random direction, the weights moved as far",

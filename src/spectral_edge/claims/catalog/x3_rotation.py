@@ -26,8 +26,7 @@ CLAIM = Claim(
     },
     criterion="the median angle of v_1 between neighbouring windows is within a factor of two of the published one",
     corrected="minus that angle, against noise: neighbouring windows share nine of ten updates, so that v_1 of noise "
-    "turns "
-    "slowly too",
+    "turns slowly too",
     convention="lag 1, W = 10 full windows up to the transition (published: W = 5)",
     controls=NOISE_ONLY,
     needs="study grokking",

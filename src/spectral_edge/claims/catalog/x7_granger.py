@@ -1,8 +1,10 @@
 """X7: the gap predicts the loss."""
 
+import numpy as np
+
 from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import LANGUAGE, WINDOW, beside_loss, beside_noise, edge
+from spectral_edge.claims.reading import LANGUAGE, WINDOW, beside_loss, beside_noise
 from spectral_edge.evaluate.granger import granger
 
 LEVEL = 0.05
@@ -12,12 +14,10 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     """The published test on overlapping windows as the criterion, the share explained without overlap as the scalar."""
     del step
     steps, ratios, loss = beside_loss(evidence, run)
-    rank = beside_loss(evidence, run, "effective_rank")[1]
-    x = [[ratio, k] for ratio, k in zip(ratios[:, 1], rank, strict=True)]
-    series = edge(evidence, run)
     if len(steps) < 3 * WINDOW:
         return Measured(run.name, None)
-    rate = series["learning_rate"][[i for i, at in enumerate(series.step) if at in set(steps.tolist())]]
+    rank, rate = (beside_loss(evidence, run, name)[1] for name in ("effective_rank", "learning_rate"))
+    x = np.stack([ratios[:, 1], rank], axis=1)
     published = granger(loss, x, covariates=rate)
     apart = granger(loss, x, covariates=rate, lags=[1], stride=WINDOW)
     return Measured(
@@ -31,8 +31,7 @@ CLAIM = Claim(
     statement="Edge strength and spectral dimension together predict the validation loss beyond its own past.",
     published={"": Published("89.5 % explained with two regressors (GPT-2)", "2603.15678", 1, 1)},
     criterion="lags of sigma_2 / sigma_3 and of the effective rank add to the loss's own lags and the learning rate, "
-    "p <= .05, on "
-    "overlapping windows as published",
+    "p <= .05, on overlapping windows as published",
     corrected="the share of the residuals that they remove on windows that share no update: overlap alone makes the "
     "test fire",
     convention="W = 10, the whole model, one or two lags by AIC; effective rank in place of the published k95",

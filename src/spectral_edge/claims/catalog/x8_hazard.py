@@ -53,12 +53,10 @@ CLAIM = Claim(
     id="X8",
     title="the gap tells that grokking is near",
     statement="A small gap g23 / tr G raises the chance that the transition comes next, beyond what update norm and "
-    "weight norm "
-    "say.",
+    "weight norm say.",
     published={"": Published("gap dynamics precede every event; no such test", "2603.28964 v1 to v3")},
-    criterion="in a discrete-time hazard of the transition with step, update norm and weight norm, the coefficient "
-    "of the gap "
-    "is negative, with p <= .05 when whole paths are exchanged between runs",
+    criterion="in a discrete-time hazard of the transition with step, update norm and weight norm, the coefficient of "
+    "the gap is negative, with p <= .05 when whole paths are exchanged between runs",
     corrected="minus that coefficient, per standard deviation of ln g23 / tr G",
     convention="windows of ten updates, each covariate one window before the interval; runs without a transition are "
     "censored",
@@ -69,6 +67,5 @@ CLAIM = Claim(
     units=units,
     unit="-log hazard per s.d.",
     note="One fit is one unit, so that the rules of the ledger can neither confirm nor refute it; it stands here "
-    "because words "
-    "like precede ask for it.",
+    "because words like precede ask for it.",
 )
