@@ -4,10 +4,10 @@ python tools/try_ledger.py                  # about an hour; writes results/clai
 python tools/try_ledger.py --pool 30        # fewer synthetic pairs
 
 Every recorded run of the grokking study lends its norms, and those of its controls. In place of the updates come pure
-noise, AR(.9) noise, or drift and noise, alike in runs and controls; a pool of such pairs is read once by every claim
-that reads traces, and ledgers are drawn from it. Planted ledgers have a direction in the runs that sets in before the
-transition and is absent from their controls; a second kind plants wins and passes themselves, and so tests the rules
-of every claim.
+noise, AR(.9) noise, drift and noise, or noise of few directions, alike in runs and controls; a pool of such pairs is
+read once by every claim that reads traces, and ledgers are drawn from it. Planted ledgers have a direction in the runs
+that sets in before the transition and is absent from their controls; a second kind plants wins and passes themselves,
+and so tests the rules of every claim.
 """
 
 import argparse
@@ -32,6 +32,7 @@ NOISE: Mapping[str, Recipe] = {
     "optimizer noise": Recipe(),
     "AR(.9) noise": Recipe(memory=0.9),
     "drift and noise": Recipe(drift=0.3),
+    "noise of 30 directions": Recipe(dimension=30),
 }
 PLANTED = "planted turn"
 TURN = 0.6

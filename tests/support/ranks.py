@@ -11,6 +11,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+PRELOADED = [
+    "pytest",
+    "numba",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+    "spectral_edge",
+    "tests.support.ranks",
+]
+"""Imported once, in the process that ranks are forked from: that takes longer than most of what they do."""
+
 
 def run_ranks(size, function, *arguments, timeout=60):
     """What `function(rank, size, *arguments)` returned on each rank, or the exception that ended it.
@@ -19,7 +30,8 @@ def run_ranks(size, function, *arguments, timeout=60):
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
         processes = [
             context.Process(target=_work, args=(rank, size, folder, function, arguments)) for rank in range(size)
         ]

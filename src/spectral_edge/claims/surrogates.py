@@ -1,7 +1,7 @@
 """Runs in which nothing happens but what is planted: the lag rows of a recorded run, with other updates in their place.
 
 The updates keep the norms of the run's own, group by group and step by step; directions are those of noise with a given
-memory, in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the
+memory, by default in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the
 norms, the window or the optimizer's momentum shows the same on them.
 """
 
@@ -28,12 +28,14 @@ class Recipe:
         drift: energy of one fixed direction over that of the noise, in every row.
         turn: step from which a second fixed direction carries `turn_energy` of a row; None never does.
         turn_energy: energy of that direction over the rest of the row.
+        dimension: independent directions of the noise; with few of them it makes gaps by itself.
     """
 
     memory: float | None = None
     drift: float = 0.0
     turn: int | None = None
     turn_energy: float = 0.0
+    dimension: int = DIMENSION
 
 
 MOST_MEMORY, MOST_DRIFT = 0.99, 0.95
@@ -60,14 +62,14 @@ def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> T
     draws = np.random.default_rng(seed)
     for entry in range(len(trace.segments[-1].entries)):
         norms = np.sqrt(np.concatenate([part.rows["lags"][:, entry, 0] for part in chain]))
-        updates = _updates(norms, steps, factor, recipe, draws)
+        table = _summed(_updates(norms, steps, factor, recipe, draws))
         for part in chain:
             ends = np.searchsorted(steps, part.rows["step"])
-            part.rows["lags"][:, entry] = _lag_rows(updates, ends, part.rows["lags"][:, entry], stride=1)
+            part.rows["lags"][:, entry] = _lag_rows(table, ends, part.rows["lags"][:, entry], stride=1)
             for stride in np.unique(part.ladder["stride"]).tolist():
                 of = part.ladder["stride"] == stride
                 ends = np.searchsorted(steps, part.ladder["step"][of])
-                part.ladder["lags"][of, entry] = _lag_rows(updates, ends, part.ladder["lags"][of, entry], stride=stride)
+                part.ladder["lags"][of, entry] = _lag_rows(table, ends, part.ladder["lags"][of, entry], stride=stride)
     made = zip(trace.segments, chain, strict=True)
     return Trace([replace(segment, rows=part.rows, ladder=part.ladder) for segment, part in made])
 
@@ -109,9 +111,9 @@ class _Rows:
 def _updates(
     norms: Array, steps: NDArray[np.int64], factor: Array, recipe: Recipe, draws: np.random.Generator
 ) -> Array:
-    """Updates [T, DIMENSION] of these norms."""
-    noise = factor @ draws.standard_normal((len(norms), DIMENSION)) / np.sqrt(DIMENSION)
-    fixed = draws.standard_normal((2, DIMENSION))
+    """Updates [T, recipe.dimension] of these norms."""
+    noise = factor @ draws.standard_normal((len(norms), recipe.dimension)) / np.sqrt(recipe.dimension)
+    fixed = draws.standard_normal((2, recipe.dimension))
     fixed /= np.linalg.norm(fixed, axis=1, keepdims=True)
     noise += np.sqrt(recipe.drift) * fixed[0]
     if recipe.turn is not None:
@@ -119,16 +121,21 @@ def _updates(
     return noise * (norms / np.linalg.norm(noise, axis=1))[:, None]
 
 
-def _lag_rows(updates: Array, ends: NDArray[np.intp], recorded: Array, *, stride: int) -> Array:
+def _summed(updates: Array) -> Array:
+    """Products of sums of updates [T + 1, T + 1]: at [i, j] that of the first i with the first j."""
+    table = np.zeros((len(updates) + 1, len(updates) + 1))
+    table[1:, 1:] = (updates @ updates.T).cumsum(axis=0).cumsum(axis=1)
+    return table
+
+
+def _lag_rows(table: Array, ends: NDArray[np.intp], recorded: Array, *, stride: int) -> Array:
     """Products of sums of `stride` updates that end at `ends` with those before; undefined where the record's are."""
-    total = np.concatenate([np.zeros((1, updates.shape[1])), np.cumsum(updates, axis=0)])
     rows = np.full_like(recorded, np.nan)
-    sums = total[ends + 1] - total[np.maximum(ends + 1 - stride, 0)]
     for lag in range(recorded.shape[1]):
-        before = ends + 1 - lag * stride
-        known = before - stride >= 0
-        other = total[before[known]] - total[before[known] - stride]
-        rows[known, lag] = np.einsum("td,td->t", sums[known], other)
+        known = ends + 1 - (lag + 1) * stride >= 0
+        last = ends[known] + 1
+        first, before, begin = last - stride, last - lag * stride, last - (lag + 1) * stride
+        rows[known, lag] = table[last, before] - table[first, before] - table[last, begin] + table[first, begin]
     return np.where(np.isfinite(recorded), rows, np.nan)
 
 

@@ -58,30 +58,39 @@ class Options:
 
     Attributes:
         quick: seconds-long, for tests; its numbers are not to be quoted.
+        again: on other seeds, recorded beside the first.
         out: folder of the picture.
         results: folder of the numbers.
         command: what was typed, from the repository's root.
     """
 
     quick: bool
+    again: bool
     out: Path
     results: Path
     command: str
 
 
-def script_options(description: str, name: str, *, results: str = "results/theory") -> Options:
+def script_options(
+    description: str, name: str, *, results: str = "results/theory", again: str | None = None
+) -> Options:
     """Parses the options of a script.
 
     Args:
         description: what it shows.
         name: of the script, as typed from the repository's root.
         results: default folder of the numbers.
+        again: help of the option --again; None leaves it out.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a seconds-long version, not to be quoted")
+    if again is not None:
+        parser.add_argument("--again", action="store_true", help=again)
     parser.add_argument("--out", type=Path, default=Path("docs/images/theory"), help="folder of the picture")
     parser.add_argument("--results", type=Path, default=Path(results), help="folder of the numbers")
     found = parser.parse_args()
     found.out.mkdir(parents=True, exist_ok=True)
-    typed = [argument for argument in sys.argv[1:] if argument == "--quick"]
-    return Options(found.quick, found.out, found.results, shlex.join(["python", name, *typed]))
+    typed = [argument for argument in sys.argv[1:] if argument in ("--quick", "--again")]
+    return Options(
+        found.quick, again is not None and found.again, found.out, found.results, shlex.join(["python", name, *typed])
+    )
