@@ -24,6 +24,7 @@ def command(*words):
 PARTS = ("observe", "training", "memory", "growth", "accuracy", "scan")
 
 
+@pytest.mark.slow  # half a minute, and nothing in the package depends on it
 def test_every_part_runs_at_toy_sizes(tmp_path):
     command("--quick", "--out", tmp_path, "--scratch", tmp_path)
     for part in PARTS:

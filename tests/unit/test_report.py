@@ -4,6 +4,7 @@ import re
 import sys
 import warnings
 from html.parser import HTMLParser
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def text_of(path):
 # ---- the file
 
 
+def unpainted(tmp_path, run, control=None):
+    """A report whose figures are drawn, but not painted, which is most of the work."""
+    with patch("spectral_edge.report.write._encode", return_value=""):
+        return write_report(run, tmp_path / "r.html", control=control, images=False)
+
+
+def page_of(tmp_path, run, control=None):
+    return text_of(unpainted(tmp_path, run, control))
+
+
 def test_one_file_that_works_offline(run, control, tmp_path):
     path = write_report(run, tmp_path / "new" / "report.html", control=control, title="Mine & <yours>")
     page = path.read_text(encoding="utf-8")
@@ -126,7 +137,7 @@ def test_the_same_runs_give_the_same_file(run, control, tmp_path):
 
 
 def test_it_says_what_it_must(run, control, tmp_path):
-    said = text_of(write_report(run, tmp_path / "r.html", control=control, images=False))
+    said = page_of(tmp_path, run, control)
     for sentence in headline(run, control):
         assert sentence in said
     for needed in (
@@ -145,7 +156,7 @@ def test_it_says_what_it_must(run, control, tmp_path):
 
 
 def test_notes_are_told(tmp_path):
-    said = text_of(write_report(record(groks=40, broken_at=20), tmp_path / "r.html", images=False))
+    said = page_of(tmp_path, record(groks=40, broken_at=20))
     assert "head.weight is not finite" in said
     assert "no step was skipped" not in said
 
@@ -211,13 +222,13 @@ def test_a_control_that_ended_before_the_step_is_not_read(run, tmp_path):
     _, second, third = headline(run, short)
     assert "the control cannot be read at that step" in second
     assert "is undefined or without a null band in the control" in third
-    assert write_report(run, tmp_path / "r.html", control=short, images=False).exists()
+    assert unpainted(tmp_path, run, short).exists()
 
 
 def test_without_control(run, tmp_path):
     _, second, _ = headline(run)
     assert "without a control" in second
-    said = text_of(write_report(run, tmp_path / "r.html", images=False))
+    said = page_of(tmp_path, run)
     assert "yoked" not in said
     assert "the control" not in said.replace("without a control", "")
 
@@ -229,7 +240,7 @@ def test_without_metrics(tmp_path):
         "No test accuracy was logged for the run, so no transition can be dated; it was watched up to step 60."
     )
     assert second.startswith("At the end, g23")
-    assert "no test accuracy logged" in text_of(write_report(trace, tmp_path / "r.html", images=False))
+    assert "no test accuracy logged" in page_of(tmp_path, trace)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])
@@ -246,7 +257,7 @@ def test_shorter_than_a_window(steps, tmp_path):
 
 def test_a_short_control_beside_a_full_run(run, tmp_path):
     short = record(steps=3, metrics=False, seed=1)
-    said = text_of(write_report(run, tmp_path / "r.html", control=short, images=False))
+    said = page_of(tmp_path, run, short)
     assert "The control has no full window: 3 updates recorded" in said
 
 
@@ -266,10 +277,6 @@ def test_window_and_horizon_follow_the_trace():
 
 
 # ---- what reviewers found
-
-
-def page_of(tmp_path, run, control=None):
-    return text_of(write_report(run, tmp_path / "r.html", control=control, images=False))
 
 
 def test_a_run_is_censored_where_its_accuracy_was_last_evaluated(run, tmp_path):
@@ -337,7 +344,7 @@ def adam(parameters):
 def test_what_differs_besides_weight_decay_is_said(ours, theirs, names, tmp_path):
     run, control = record(groks=40, **ours), record(**theirs)
     assert [difference.name for difference in Pair.of(run, control).differences] == names
-    page = write_report(run, tmp_path / "r.html", control=control, images=False).read_text(encoding="utf-8")
+    page = unpainted(tmp_path, run, control).read_text(encoding="utf-8")
     assert page.count('<p class="notice"') == bool(names)
     assert ("the two differ" in headline(run, control)[0]) == bool(names)
     assert len(headline(run, control)) == 3

@@ -166,7 +166,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_study_that_is_stopped_leaves_checkpoints_and_no_process(tmp_path, how):
     script, out = tmp_path / "run.py", tmp_path / "s"
     script.write_text(SCRIPT.format(tests=os.path.dirname(__file__), out=str(out)))

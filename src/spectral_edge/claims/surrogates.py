@@ -1,8 +1,8 @@
 """Runs in which nothing happens but what is planted: the lag rows of a recorded run, with other updates in their place.
 
 The updates keep the norms of the run's own, group by group and step by step; directions are those of noise with a given
-memory, by default in so many independent dimensions that the noise itself makes no gap. So a statistic that merely follows the
-norms, the window or the optimizer's momentum shows the same on them.
+memory, by default in so many independent dimensions that the noise itself makes no gap. So a statistic that merely
+follows the norms, the window or the optimizer's momentum shows the same on them.
 """
 
 from dataclasses import dataclass, replace

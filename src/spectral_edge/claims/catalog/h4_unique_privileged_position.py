@@ -51,8 +51,8 @@ CLAIM = Claim(
         RANDOM: "a random direction, the same energy removed",
         DRIFT: "the direction of the window's mean update, the same energy removed",
     },
-    needs="record theory/interventions_again (python examples/theory/interventions.py --again): sixteen seeds that were run when "
-    "everything had been fixed on eight others",
+    needs="record theory/interventions_again (python examples/theory/interventions.py --again): sixteen seeds that "
+    "were run when everything had been fixed on eight others",
     would_change="more harm at k* than along the mean update, and than at any other position, under full batches too",
     families=tuple(BLOCKS),
     units=units,
