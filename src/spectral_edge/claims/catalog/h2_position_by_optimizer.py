@@ -58,6 +58,6 @@ CLAIM = Claim(
     families=("stories",),
     units=units,
     unit="share with k* = 2, AdamW less Muon",
-    note="The recorded runs have 2,000 steps, hence one window of ten updates over 200 steps each. Over 20 to 100 steps "
-    "k* is 1 under AdamW and where noise puts it under Muon; see docs/experiments/stories.md.",
+    note="The recorded runs have 2,000 steps, hence one window of ten updates over 200 steps each. Over 20 to 100 "
+    "steps k* is 1 under AdamW and where noise puts it under Muon; see docs/experiments/stories.md.",
 )

@@ -14,6 +14,7 @@ CLAIM = replace(
         "scan": Published("3 of 3: 50-, 31- and 50-fold", "2603.28964 v1 and its scripts", 3, 3),
     },
     convention="W = 10 full windows (published: 3 for Dyck and 5 for SCAN, growing from two updates) of updates of 50 "
-    "steps (SCAN 25), attention matrices; step: first test accuracy of 0.95",
+    "steps (SCAN 25), attention matrices; step: first test accuracy of 0.95 (Dyck 0.98, "
+    "three times running)",
     families=("dyck", "scan"),
 )

@@ -26,7 +26,8 @@ CLAIM = Claim(
     },
     criterion="argmax (sigma_j / sum sigma) sigma_j / sigma_{j+1} = 1 in the window that ends at the transition",
     corrected="sigma_1 / sigma_2 in that window: how far the first mode stands out",
-    convention="W = 10 full windows, attention matrices; step: first test accuracy of 0.95",
+    convention="W = 10 full windows, attention matrices; step: first test accuracy of 0.95 (Dyck 0.98, "
+    "three times running)",
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",
     would_change="a first ratio above that of all three kinds of controls; a weighted k* of 1 decides nothing, since "

@@ -26,7 +26,8 @@ CLAIM = Claim(
     },
     criterion="R at the weighted k* is larger in the window that ends at the transition than on average before",
     corrected="ln of that quotient, against the same quotient of the controls",
-    convention="W = 10 full windows, attention matrices; step: first test accuracy of 0.95",
+    convention="W = 10 full windows, attention matrices; step: first test accuracy of 0.95 (Dyck 0.98, "
+    "three times running)",
     controls=GROKKING_CONTROLS,
     needs="study grokking, study same-decay",
     would_change="quotients above those of all three kinds of controls",
