@@ -466,7 +466,7 @@ def main() -> None:
         again="on sixteen fresh seeds",
     )
     torch.set_num_threads(1)
-    seeds, name = (AGAIN, "interventions_again") if options.again else (SEEDS, "interventions")
+    seeds, name = (AGAIN, "interventions_again.png") if options.again else (SEEDS, "interventions.png")
     steps, every = (4, 2) if options.quick else (STEPS, EVERY)
     seeds = seeds[:2] if options.quick else seeds
     found: dict[str, list[Seed]] = {}
@@ -474,9 +474,9 @@ def main() -> None:
         start = 40 if options.quick else block.start
         found[key] = [one_seed(block, seed, start=start, steps=steps, every=every) for seed in seeds]
         print("\n".join(sentences(block.title, found[key])), flush=True)
-    picture(found, options.out / f"{name}.png")
+    picture(found, options.out / name)
     save(
-        options.results / f"{name}.json",
+        (options.results / name).with_suffix(".json"),
         command=options.command,
         settings={
             "seeds": [seeds.start, seeds.stop],

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "scanning": {*COMPOSED, "recording", "recompute"},
     "scan": {*COMPOSED, "recording", "scanning", "recompute", "analysis"},
     "evaluate": {*BASE, "measure", "theory", "trace", "events"},
-    "claims": {*BASE, "analysis", "evaluate", "measure", "series", "theory"},
+    "claims": {*BASE, "analysis", "evaluate", "measure", "series", "studies", "theory"},
     "claims_command": {*BASE, "claims", "study_command", "terminal"},
     "plots": {*BASE, "analysis", "claims", "measure", "simulate", "theory"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},

@@ -18,6 +18,7 @@ from spectral_edge.analysis import Trace, open_trace
 from spectral_edge.claims.claim import AR_NOISE, DRIFT_NOISE, NO_DECAY, SAME_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError, TraceError
+from spectral_edge.studies.recorded import RecordedRun, RecordedStudy, recorded_studies
 
 Array = NDArray[np.float64]
 Read = TypeVar("Read")
@@ -170,11 +171,9 @@ class Evidence:
 
     def planned(self, name: str, family: str) -> dict[str, int]:
         """Names and seeds of every run that a study plans for a family, recorded or not; empty without the study."""
-        manifest = self.results / name / "study.json"
-        if not manifest.is_file():
-            return {}
-        runs = json.loads(manifest.read_text(encoding="utf-8"))["runs"]
-        return {run: of["config"]["seed"] for run, of in runs.items() if of["config"]["family"] == family}
+        study = self._studies.get(name)
+        runs = [] if study is None else study.runs.values()
+        return {run.name: run.seed for run in runs if run.family == family}
 
     def twins(self, run: Run, *, role: str | None = None) -> list[Run]:
         """Recorded runs that are compared with this one."""
@@ -241,28 +240,30 @@ class Evidence:
             self._kept[at] = read(run)
         return self._kept[at]
 
+    @cached_property
+    def _studies(self) -> Mapping[str, RecordedStudy]:
+        return recorded_studies(self.results)
+
     def _recorded(self) -> Iterator[Run]:
-        for manifest in sorted(self.results.glob("*/study.json")):
-            plan = json.loads(manifest.read_text(encoding="utf-8"))
-            for name, planned in plan["runs"].items():
-                folder = manifest.parent / name
-                trace = _trace(folder) if (folder / "result.json").is_file() else None
+        for study in self._studies.values():
+            for run in study.recorded:
+                trace = _trace(run.folder)
                 if trace is not None:
-                    yield _run(manifest.parent.name, name, planned, folder, trace)
+                    yield _run(run, trace)
 
 
-def _run(study: str, name: str, planned: Mapping[str, Any], folder: Path, trace: Trace) -> Run:
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+def _run(run: RecordedRun, trace: Trace) -> Run:
+    assert run.result is not None  # recorded
     return Run(
-        study=study,
-        name=name,
-        family=result["family"],
-        member=result["config"]["task"].get("operation", result["family"]),
-        role=planned["role"],
-        twin=planned["twin"],
-        half=planned.get("half", ""),
-        seed=result["seed"],
-        result=result,
+        study=run.study,
+        name=run.name,
+        family=run.family,
+        member=run.member,
+        role=run.role,
+        twin=run.twin,
+        half=run.half,
+        seed=run.seed,
+        result=run.result,
         load=lambda: trace,
     )
 
