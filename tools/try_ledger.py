@@ -1,6 +1,6 @@
 """Puts the ledger itself to the test: ledgers of noise with real norms, and ledgers in which the claims are true.
 
-python tools/try_ledger.py                  # about an hour; writes results/claims/synthetic.json
+python tools/try_ledger.py                  # twenty minutes; writes results/claims/synthetic.json
 python tools/try_ledger.py --pool 30        # fewer synthetic pairs
 
 Every recorded run of the grokking study lends its norms, and those of its controls. In place of the updates come pure
