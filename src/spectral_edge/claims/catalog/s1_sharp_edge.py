@@ -22,7 +22,7 @@ CLAIM = Claim(
     id="S1",
     title="the edge between signal and noise is sharp",
     statement="The eigenvalues of a window are spread far beyond what the Marchenko-Pastur law gives to noise.",
-    published={"": Published("229 to 576 times Marchenko-Pastur", "2603.15678", 4, 4)},
+    published={"": Published("229 to 576 times Marchenko-Pastur", "2603.15678; language models only")},
     criterion="the relative spread of the smaller half of the eigenvalues is more than 100 times (W / P)^(1/2)",
     corrected="the same number beside that of noise with the run's own norms: norms that differ spread the "
     "eigenvalues, and so does noise of few effective dimensions",

@@ -38,7 +38,7 @@ CLAIM = Claim(
     id="S4",
     title="the gap ratio detects a shift",
     statement="A shift of distribution shows in the gap ratio within one observation.",
-    published={"": Published("within 200 steps, one observation (GPT-2, one event)", "2603.15678", 1, 1)},
+    published={"": Published("within 200 steps, one observation (GPT-2, one event)", "2603.15678")},
     criterion="a two-sided CUSUM of sigma_2 / sigma_3, standardised on the stretch before, gives an alarm within 200 "
     "steps after the shift, at a threshold with a false-alarm rate of 5 % on AR(1) series of the stretch's own "
     "memory",
