@@ -101,7 +101,7 @@ def at_the_step(book: Book, pairs: Sequence[Pair]) -> Figure:
     folds = sum(statistic.multiplies for statistic in shown)
     figure = new_figure(600)
     spans = [*[1.0] * folds, 0.22, *[1.0] * (len(shown) - folds)]  # a gap where the axis changes
-    grid = figure.add_gridspec(1, len(spans), width_ratios=spans, left=0.05, right=0.99, top=0.78, bottom=0.16)
+    grid = figure.add_gridspec(1, len(spans), width_ratios=spans, left=0.08, right=0.99, top=0.78, bottom=0.16)
     first = figure.add_subplot(grid[0, 0])
     axes = [first, *(figure.add_subplot(grid[0, i], sharey=first) for i in range(1, folds))]
     axes += [figure.add_subplot(grid[0, i]) for i in range(folds + 1, len(spans))]
