@@ -227,7 +227,7 @@ def _reasons(lines: Sequence[Line]) -> str:
         text = f"- {line['family']}: {line['because']}."
         if line["verdict"] == str(Verdict.INCONCLUSIVE):
             text += _power(line)
-        elif line["scalar_verdict"] != line["verdict"] and line["scalar_verdict"] != str(Verdict.NOT_TESTABLE):
+        if line["scalar_verdict"] != line["verdict"] and line["scalar_verdict"] != str(Verdict.NOT_TESTABLE):
             text += f" By the scalar alone it would be *{line['scalar_verdict']}*."
         told.append(text)
     return "\n".join(told)

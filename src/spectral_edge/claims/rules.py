@@ -27,7 +27,8 @@ WORTH = 0.7
 UNHELPFUL = 0.75
 """An upper bound of P(run > control) at most so large says that a control is about as likely to show it."""
 OFTEN = 0.5
-"""A lower bound, at least so large, of the rate at which controls meet the published criterion."""
+"""A lower bound, at least so large, of the rate at which controls meet the published criterion disqualifies it; one of the
+rate at which runs do is what a confirmation asks for."""
 ENOUGH_PAIRS = 12
 """Pairs below which P(run > control) cannot be called small."""
 ERROR = 0.05
@@ -172,6 +173,9 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
         return reached(Verdict.NOT_DISCRIMINATING, "; ".join(idle))
     short = [text for name, tally in tallies.items() if (text := _short(name, tally, claims))]
     if tallies and not short:
+        if passed is not None and passed.interval[0] < OFTEN:
+            seldom = f"{passed.count} of {passed.of} runs meet the published criterion"
+            return reached(Verdict.INCONCLUSIVE, f"{seldom}, although the scalar beats every class of controls")
         return reached(Verdict.CONFIRMED, "against every class of controls")
     return reached(
         Verdict.INCONCLUSIVE, "; ".join(short) or "no class of controls applies, and its rate decides nothing"
