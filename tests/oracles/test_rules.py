@@ -82,6 +82,13 @@ def test_a_criterion_that_controls_meet_does_not_discriminate_whatever_the_scala
     assert verdict(units(5, 5, passed=5, control_passed=5)) is Verdict.INCONCLUSIVE
 
 
+def test_a_criterion_that_runs_miss_is_not_confirmed_whatever_the_scalar_says():
+    found = judge(units(16, 16, passed=8), classes=("one", "two"), published=NOTHING, claims=CLAIMS)
+    assert (found.verdict, found.scalar) == (Verdict.INCONCLUSIVE, Verdict.CONFIRMED)
+    assert "8 of 16 runs meet the published criterion" in found.because
+    assert verdict(units(16, 16, passed=15)) is Verdict.CONFIRMED
+
+
 def test_wins_that_are_rare_do_not_discriminate_with_twelve_pairs_and_not_with_fewer():
     assert verdict(units(4, 12)) is Verdict.NOT_DISCRIMINATING
     assert verdict(units(4, 11)) is Verdict.INCONCLUSIVE

@@ -27,8 +27,8 @@ WORTH = 0.7
 UNHELPFUL = 0.75
 """An upper bound of P(run > control) at most so large says that a control is about as likely to show it."""
 OFTEN = 0.5
-"""A lower bound, at least so large, of the rate at which controls meet the published criterion disqualifies it; one of the
-rate at which runs do is what a confirmation asks for."""
+"""A lower bound, at least so large, of the rate at which controls meet the published criterion disqualifies it; one of
+the rate at which runs do is what a confirmation asks for."""
 ENOUGH_PAIRS = 12
 """Pairs below which P(run > control) cannot be called small."""
 ERROR = 0.05
