@@ -1,4 +1,4 @@
-"""The rules by which a claim gets its verdict, fixed before any run was read.
+"""The rules by which a claim gets its verdict. What changed after runs were read is told in docs/claims/rules.md.
 
 For each class of controls the units are pairs of a run and its control. Under the hypothesis that a run is no more as
 claimed than its control, P(run > control) <= 1/2, wins are at most binomial with 1/2, ties lose, and
