@@ -149,7 +149,8 @@ def _overview(claims: Sequence[Claim], of: Mapping[str, Sequence[Line]]) -> str:
         "# The ledger of claims",
         "Made by `python tools/make_claims.py` from recorded runs; `spectral-edge claims` judges them again.",
         f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) were fixed "
-        "before any run was read, but for what they name themselves. *Not testable here* means that no run is recorded in which the claim is defined.",
+        "before any run was read, but for what they name themselves. "
+        "*Not testable here* means that no run is recorded in which the claim is defined.",
         "![Verdict of each claim on each family of runs](images/claims/ledger.png)",
     ]
     parts.append(
