@@ -4,12 +4,14 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.claims.candidates import complete
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError
@@ -52,6 +54,20 @@ def evidence(few):
 @pytest.fixture(scope="module")
 def trace():
     return open_trace(RESULTS / "grokking" / "add-42")
+
+
+def test_new_claims_wait_for_every_held_out_run_and_its_controls():
+    seeds = {"grokking": {"add-42": 42, "add-1001": 1001, "add-1001-control": 1001}}
+    seeds["same-decay"] = {"add-random-42": 42, "add-random-1001": 1001}
+
+    def recorded(*names):
+        runs = [SimpleNamespace(study=study, name=name) for study, name in names]
+        return SimpleNamespace(runs=runs, planned=lambda study, family: seeds[study])
+
+    held_out = [("grokking", "add-1001"), ("grokking", "add-1001-control"), ("same-decay", "add-random-1001")]
+    assert complete(recorded(*held_out), "arithmetic")
+    for missing in held_out:
+        assert not complete(recorded(*(name for name in held_out if name != missing)), "arithmetic")
 
 
 def test_runs_are_yoked_to_their_controls(evidence):

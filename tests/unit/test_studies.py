@@ -303,9 +303,16 @@ def test_plans_that_cannot_be_are_refused(tmp_path):
     assert [planned.name for planned in study().some(["*control"]).runs] == ["a", "a-control"]
     assert all(state.status == "left" for state in states(study(), tmp_path))
     worked(study().some(["b"]), tmp_path)
-    assert list(json.loads((tmp_path / "study.json").read_text())["runs"]) == ["b"]
     with pytest.raises(InputError, match="study tiny"):
         worked(Study("other", "?", (one,)), tmp_path)
+
+
+def test_the_manifest_lists_the_whole_study_and_what_an_earlier_plan_recorded(tmp_path):
+    worked(study().some(["b"]), tmp_path)
+    assert set(json.loads((tmp_path / "study.json").read_text())["runs"]) == {"a", "a-control", "b"}
+    smaller = Study("tiny", "Does it run?", (Planned(name="c", config=tiny(2)),))
+    worked(smaller, tmp_path)
+    assert set(json.loads((tmp_path / "study.json").read_text())["runs"]) == {"b", "c"}
 
 
 def record(folder, config, *, steps, seconds):

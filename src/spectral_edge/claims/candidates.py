@@ -1,7 +1,7 @@
 """Statistics that may hold where a published one does not, searched on development runs only.
 
-Development runs are those of the published seeds; those of the other seeds are held out, and were planned before any
-candidate was read. A claim made of a candidate is judged on the held-out runs once, when all of them are recorded.
+Development runs are those of the published seeds; those of the other seeds are held out. A claim made of a candidate is
+judged on the held-out runs once, when all of them are recorded, and a run of the same decay for each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,12 @@ def development(run: Run) -> bool:
 
 def complete(evidence: Evidence, family: str) -> bool:
     """Whether every planned run and control of the held-out seeds of a family is recorded."""
-    planned = evidence.planned("grokking", family)
-    done = {run.name for run in evidence.study("grokking", family=family)}
-    held_out = [name for name, seed in planned.items() if seed not in DEVELOPMENT_SEEDS]
-    return bool(held_out) and all(name in done for name in held_out)
+    planned = {study: evidence.planned(study, family) for study in ("grokking", "same-decay")}
+    held_out = {
+        (study, name) for study, runs in planned.items() for name, seed in runs.items() if seed not in DEVELOPMENT_SEEDS
+    }
+    done = {(run.study, run.name) for run in evidence.runs}
+    return any(study == "grokking" for study, _ in held_out) and held_out <= done
 
 
 def held_out_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:

@@ -52,11 +52,13 @@ class Study:
         name: as the command line knows it.
         question: what it is to decide.
         runs: in the order in which they are started.
+        whole: every run of the study, where `runs` are some of them; nothing where they are all.
     """
 
     name: str
     question: str
     runs: tuple[Planned, ...]
+    whole: tuple[Planned, ...] = ()
 
     def __post_init__(self) -> None:
         names = [planned.name for planned in self.runs]
@@ -104,4 +106,5 @@ class Study:
             while twin is not None:
                 wanted.add(twin)
                 twin = by_name[twin].twin
-        return replace(self, runs=tuple(planned for planned in self.runs if planned.name in wanted))
+        runs = tuple(planned for planned in self.runs if planned.name in wanted)
+        return replace(self, runs=runs, whole=self.whole or self.runs)

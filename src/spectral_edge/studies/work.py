@@ -170,7 +170,8 @@ def _survey(study: Study, out: Path) -> list[tuple[Planned, RunConfig | None, St
 def write_manifest(study: Study, out: Path, command: str) -> None:
     """Says which code and versions made a study, and with which configuration each run is made.
 
-    Of a run with a twin it says the most steps; how many it takes is known once the twin has ended.
+    It lists the whole study, also where only some runs of it are worked off, and recorded runs of an earlier plan. Of a
+    run with a twin it says the most steps; how many it takes is known once the twin has ended.
 
     Raises:
         InputError: if the folder holds another study.
@@ -190,15 +191,17 @@ def write_manifest(study: Study, out: Path, command: str) -> None:
             "half": planned.half,
             "config": planned.config.to_dict(),
         }
-        for planned in study.runs
+        for planned in study.whole or study.runs
     }
+    known_runs = (known or {}).get("runs", {})
+    earlier = {name: run for name, run in known_runs.items() if name not in plan and recorded(out / name) is not None}
     sittings = (known or {}).get("sittings", [])
     sittings.append({"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": command, **code()})
     manifest = {
         "study": study.name,
         "question": study.question,
         "sittings": sittings,
-        "runs": {**(known or {}).get("runs", {}), **plan},
+        "runs": {**plan, **earlier},
     }
     _write(out / MANIFEST, manifest)
 
