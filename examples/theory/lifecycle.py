@@ -1,6 +1,7 @@
 """Lifecycle of a mode: gradient and decay along it, the commutator of two batches, and its removal from the weights.
 
 python examples/theory/lifecycle.py           # about five minutes on one core
+python examples/theory/lifecycle.py --again   # the same on 22 fresh seeds, about twenty minutes
 python examples/theory/lifecycle.py --quick   # seconds; its numbers are not to be quoted
 
 Small networks learn addition modulo 31, by full batch and by mini-batches, and grok. Controls with the same seed, read
@@ -91,8 +92,8 @@ REGIMES = {
         defect_every=100,
     ),
 }
-SEEDS = 6
-"""Of the trial, counted from 0."""
+SEEDS, AGAIN = range(6), range(6, 28)
+"""Of the trial, and of its repetition, for which nothing was chosen after anything had been seen."""
 
 
 class Addition:
@@ -704,33 +705,34 @@ def _removals(ax: Axes, numbers: Mapping[str, Any]) -> None:
 def main() -> None:
     """Runs everything, prints what was found, writes the figure and its numbers."""
     torch.set_num_threads(1)
-    options = script_options("Lifecycle of a mode.", "examples/theory/lifecycle.py")
-    regimes, seeds = REGIMES, range(SEEDS)
+    options = script_options("Lifecycle of a mode.", "examples/theory/lifecycle.py", again="on 22 fresh seeds")
+    regimes, seeds = REGIMES, AGAIN if options.again else SEEDS
+    name = "lifecycle_again" if options.again else "lifecycle"
     if options.quick:
         regimes = {
-            name: replace(
+            key: replace(
                 one,
                 steps=dict.fromkeys(one.steps, 120),
                 every=10,
                 ablate_every=60,
                 defect_every=one.defect_every and 40,
             )
-            for name, one in REGIMES.items()
+            for key, one in REGIMES.items()
         }
-        seeds = range(1)
+        seeds = seeds[:1]
     found = {
-        name: {arm: [train(regime, arm, seed) for seed in seeds] for arm in regime.steps}
-        for name, regime in regimes.items()
+        key: {arm: [train(regime, arm, seed) for seed in seeds] for arm in regime.steps}
+        for key, regime in regimes.items()
     }
     numbers: dict[str, Any] = {
-        name: {"shares": share_numbers(runs), "ablation": ablation_numbers(runs)} for name, runs in found.items()
+        key: {"shares": share_numbers(runs), "ablation": ablation_numbers(runs)} for key, runs in found.items()
     }
     numbers["mini"]["defect"] = defect_numbers(found["mini"])
     said = sentences(numbers)
     print("\n".join(said))
-    picture(found, numbers, options.out / "lifecycle.png")
+    picture(found, numbers, (options.out / name).with_suffix(".png"))
     save(
-        options.results / "lifecycle.json",
+        (options.results / name).with_suffix(".json"),
         command=options.command,
         settings={
             "regimes": regimes,
