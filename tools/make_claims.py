@@ -18,9 +18,20 @@ import torch
 
 import spectral_edge
 from experiment_pages.words import filled
-from spectral_edge.claims import GROKKING_CONTROLS, RECORD, Claim, Entry, Evidence, Ledger, Verdict, load_claims
+from spectral_edge.claims import (
+    GROKKING_CONTROLS,
+    RECORD,
+    Claim,
+    Criterion,
+    Entry,
+    Evidence,
+    Ledger,
+    Spread,
+    Verdict,
+    load_claims,
+)
 from spectral_edge.claims.candidates import CANDIDATES, search
-from spectral_edge.claims.reading import GROKKING
+from spectral_edge.claims.evidence import GROKKING
 
 ROOT = Path(__file__).parents[1]
 DOCS, PICTURES = ROOT / "docs", ROOT / "docs" / "images" / "claims"
@@ -36,6 +47,11 @@ CHAPTERS = {
     "N": "What holds instead",
 }
 Line = Mapping[str, Any]
+_SHORT = {
+    Criterion.PUBLISHED: "published criterion",
+    Criterion.READING: "criterion",
+    Criterion.OURS: "criterion, which is ours",
+}
 
 
 def record(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -148,8 +164,8 @@ def _overview(claims: Sequence[Claim], of: Mapping[str, Sequence[Line]]) -> str:
     parts = [
         "# The ledger of claims",
         "Made by `python tools/make_claims.py` from recorded runs; `spectral-edge claims` judges them again.",
-        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) were fixed "
-        "before any run was read, but for what they name themselves. "
+        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) say what was "
+        "fixed before which runs were read, and what was changed after. "
         "*Not testable here* means that no run is recorded in which the claim is defined.",
         "![Verdict of each claim on each family of runs](images/claims/ledger.png)",
     ]
@@ -188,22 +204,23 @@ def _page(claim: Claim, lines: Sequence[Line]) -> str:
         "## The verdict",
         _table(["family", "verdict", "published", "measured", "95 % of the pass rate"], rows),
     ]
+    told = _statistics(claim, lines)
     if any(line["runs"] and line["measured"] != "nothing recorded" for line in lines):
         parts += [_reasons(lines)]
         if claim.unit and (PICTURES / f"{claim.id.lower()}.png").is_file():
             parts += [
                 f"![{claim.unit} of runs and of their controls](../images/claims/{claim.id.lower()}.png)",
-                "A filled dot meets the published criterion, an empty one does not, a pale one has none. Thin lines "
-                "join a run "
-                "and its control.",
+                f"A filled dot meets the {_SHORT[claim.whose]}, an empty one does not, a pale one has none. Thin lines "
+                "join a run and its control. Where two panels stand side by side, the left one has the published "
+                "statistic and the right one what is asked here.",
             ]
-        parts += [_against(claim, lines)]
+        parts += [_against(claim, lines), told]
     parts += [
         "## What is asked",
         _table(
             ["", ""],
             [
-                ["published criterion", claim.criterion],
+                [str(claim.whose), claim.criterion],
                 ["asked here", claim.corrected],
                 ["convention", claim.convention],
                 *([f"control: {name}", words] for name, words in claim.controls.items()),
@@ -275,6 +292,24 @@ def _against(claim: Claim, lines: Sequence[Line]) -> str:
         claim.unit,
     ]
     return _table(head, rows)
+
+
+def _statistics(claim: Claim, lines: Sequence[Line]) -> str:
+    """The published statistics here: of the runs, and of each class of controls."""
+    rows = [
+        [line["family"], name, _spread(found)]
+        + [_spread(line["controls"][control]["statistics"].get(name)) for control in claim.controls]
+        for line in lines
+        for name, found in line["statistics"].items()
+    ]
+    if not rows:
+        return ""
+    head = ["family", "as published: median (least to largest)", "runs", *claim.controls]
+    return _table(head, rows)
+
+
+def _spread(found: Mapping[str, float] | None) -> str:
+    return "–" if found is None else str(Spread(**found))  # pyright: ignore[reportArgumentType]
 
 
 def _interval(ends: Sequence[float] | None) -> str:

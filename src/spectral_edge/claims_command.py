@@ -98,7 +98,7 @@ def _told(entries: list[Entry]) -> str:
     lines = [
         f"\n{claim.id}: {claim.title}",
         f"  statement   {claim.statement}",
-        f"  criterion   {claim.criterion}",
+        f"  criterion   {claim.criterion} ({claim.whose})",
         f"  instead     {claim.corrected}",
         f"  convention  {claim.convention}",
         *(f"  control     {name}: {words}" for name, words in claim.controls.items()),

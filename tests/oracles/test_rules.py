@@ -85,7 +85,7 @@ def test_a_criterion_that_controls_meet_does_not_discriminate_whatever_the_scala
 def test_a_criterion_that_runs_miss_is_not_confirmed_whatever_the_scalar_says():
     found = judge(units(16, 16, passed=8), classes=("one", "two"), published=NOTHING, claims=CLAIMS)
     assert (found.verdict, found.scalar) == (Verdict.INCONCLUSIVE, Verdict.CONFIRMED)
-    assert "8 of 16 runs meet the published criterion" in found.because
+    assert "8 of 16 runs meet the criterion" in found.because
     assert verdict(units(16, 16, passed=15)) is Verdict.CONFIRMED
 
 
@@ -146,3 +146,16 @@ def test_under_no_effect_hardly_any_ledger_confirms():
         ]
         confirmed += verdict(made, classes=("a", "b", "c")) is Verdict.CONFIRMED
     assert confirmed == 0
+
+
+def test_one_fit_over_all_runs_is_not_told_how_many_more_would_decide():
+    found = judge(units(1, 1), classes=("one", "two"), published=NOTHING, claims=CLAIMS, joint=True)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert (found.power, found.needed) == (None, None)
+    assert "one fit over all runs, which exceeds that of its control (one)" in found.because
+
+
+def test_a_control_whose_pass_is_known_is_recorded_though_its_scalar_is_not():
+    made = [Unit(Measured("run", 1.0), {"one": Measured("control", None, False)})]
+    found = judge(made, classes=("one", "two"), published=NOTHING, claims=CLAIMS)
+    assert found.because == "no scalar of a control (one) is recorded; no control (two) is recorded"

@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from spectral_edge import claims_command, cli, open_trace
-from spectral_edge.claims import Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_verdicts
 from spectral_edge.claims.candidates import complete
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
@@ -42,7 +43,7 @@ def few(tmp_path_factory):
     for name in RUNS:
         shutil.copytree(RESULTS / "grokking" / name, folder / "grokking" / name)
     (folder / "theory").mkdir()
-    shutil.copy(RESULTS / "theory" / "lifecycle.json", folder / "theory")
+    shutil.copy(RESULTS / "theory" / "lifecycle_again.json", folder / "theory")
     return folder
 
 
@@ -114,6 +115,33 @@ def test_noise_has_the_memory_and_the_drift_of_the_run(trace):
     assert drifting(source).drift == pytest.approx(0.5, abs=0.05)
 
 
+def test_claims_on_language_models_read_the_whole_model_and_those_on_grokking_the_attention(evidence):
+    run = next(run for run in evidence.study("grokking") if run.name == "add-42")
+    inventory = run.trace.segments[-1].inventory
+    everything = sum(tensor.numel for tensor in inventory.tensors)
+    attention = sum(
+        tensor.numel for tensor in inventory.tensors if ".self_attn." in tensor.name and len(tensor.shape) == 2
+    )
+    assert (run.watched, run.parameters) == ("attention*", attention)
+    language = replace(run, family="stories")
+    assert (language.watched, language.parameters) == (None, everything)
+
+
+def test_published_statistics_are_told_of_runs_and_controls(evidence):
+    entry = next(Ledger(evidence).entries(claim="M1", family="arithmetic"))
+    line = entry.to_json()
+    folds = [unit.run.statistics["fold of g23"] for unit in entry.units]
+    told = line["statistics"]["fold of g23"]
+    assert (told["least"], told["largest"], told["of"]) == (min(folds), max(folds), 2)
+    assert told["median"] == pytest.approx(sum(folds) / 2)
+    assert line["controls"][NO_DECAY]["statistics"]["fold of g23"]["of"] == 1
+    assert line["measured"].startswith("2 of 2, fold of g23 ")
+
+
+def test_what_is_not_finite_is_no_statistic():
+    assert Measured("a", 1.0, None, {"r": float("nan"), "s": np.float32(2)}).statistics == {"s": 2.0}
+
+
 def test_every_prediction_and_headline_is_a_claim():
     names = {claim.id for claim in load_claims()}
     predictions = {f"T{i}" for i in range(1, 9)} | {f"S{i}" for i in range(1, 7)} | {f"M{i}" for i in range(1, 7)}
@@ -131,7 +159,7 @@ def test_the_ledger_reads_what_is_there_and_says_what_is_not(evidence):
     entries = {(entry.claim.id, entry.family): entry for entry in Ledger(evidence).entries()}
     assert entries["M1", "arithmetic"].judgement.passed.of == 2
     assert entries["M3", "dyck"].judgement.verdict is Verdict.NOT_TESTABLE
-    assert entries["M5", "addition mod 31"].judgement.verdict is Verdict.NOT_DISCRIMINATING
+    assert entries["M5", "mini-batch"].judgement.verdict is Verdict.NOT_DISCRIMINATING
     assert entries["H4", "mini-batch"].judgement.verdict is Verdict.NOT_TESTABLE
     for entry in entries.values():
         json.dumps(entry.to_json(), allow_nan=False)
@@ -208,7 +236,7 @@ def test_wrong_input_is_named(few, tmp_path):
         recorded_verdicts(tmp_path / "kept")
     broken = tmp_path / "results" / "theory"
     broken.mkdir(parents=True)
-    (broken / "lifecycle.json").write_text("{}")
+    (broken / "lifecycle_again.json").write_text("{}")
     with pytest.raises(InputError, match="a JSON object with numbers"):
         list(Ledger(Evidence(tmp_path / "results")).entries(claim="M5"))
 
@@ -223,6 +251,6 @@ def test_pages_and_pictures_follow_from_the_record(monkeypatch, evidence, tmp_pa
     ledger_figure(entries).savefig(tmp_path / "ledger.png")
     figure = claim_figure(entries)
     assert figure is not None
-    assert len(figure.axes) == 1
+    assert [ax.get_xlabel() for ax in figure.axes] == ["fold of g23", "ln fall of g23 / tr G"]
     figure.savefig(tmp_path / "m1.png")
     assert claim_figure([entry for entry in entries if entry.family == "tri"]) is None

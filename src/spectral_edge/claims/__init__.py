@@ -6,12 +6,13 @@ from spectral_edge.claims.claim import (
     SAME_DECAY,
     SURROGATES,
     Claim,
+    Criterion,
     Measured,
     Published,
     Unit,
 )
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.ledger import RECORD, Entry, Ledger, load_claims, recorded_verdicts
+from spectral_edge.claims.ledger import RECORD, Entry, Ledger, Spread, load_claims, recorded_verdicts
 from spectral_edge.claims.rules import Judgement, Verdict, judge
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "SAME_DECAY",
     "SURROGATES",
     "Claim",
+    "Criterion",
     "Entry",
     "Evidence",
     "Judgement",
@@ -28,6 +30,7 @@ __all__ = [
     "Measured",
     "Published",
     "Run",
+    "Spread",
     "Unit",
     "Verdict",
     "judge",

@@ -5,6 +5,8 @@ The unit is the run. A claim names one convention, one time rule and one scalar;
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ without weight decay at the same step; a run with the same decay that makes no t
 GROKKING_CONTROLS: Mapping[str, str] = {
     SURROGATES: "noise of the run's own norms, with its optimizer's memory, in place of its updates",
     NO_DECAY: "the twin of the same seed without weight decay, at the run's step",
-    SAME_DECAY: "a run with the same weight decay that makes no transition, at the run's step",
+    SAME_DECAY: "a run with the same weight decay that makes no transition, since its labels are dealt at random or "
+    "its examples are too few, at the run's step",
 }
 """What a claim about a transition under weight decay has to beat, and what each is."""
 
@@ -30,6 +33,14 @@ NOISE_ONLY: Mapping[str, str] = {
 """What a claim about any run has to beat: it says more than that updates remember, or that they drift."""
 
 
+class Criterion(StrEnum):
+    """Whose criterion a run meets or not."""
+
+    PUBLISHED = "published criterion"
+    READING = "criterion, our reading of what was published"
+    OURS = "criterion, ours: none was published"
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a claim reads of one run.
@@ -37,12 +48,14 @@ class Measured:
     Attributes:
         name: of the run.
         value: the claim's scalar, larger where the run is more as claimed; None where it is undefined.
-        passed: whether the run meets the published criterion; None where that is undefined.
+        passed: whether the run meets the criterion; None where that is undefined.
+        statistics: what was published of a run, by name and in the published units; what is undefined is left out.
     """
 
     name: str
     value: float | None
     passed: bool | None = None
+    statistics: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         # What is read comes as NumPy's numbers as often as not; the record is JSON.
@@ -50,6 +63,8 @@ class Measured:
             object.__setattr__(self, "value", float(self.value))
         if self.passed is not None:
             object.__setattr__(self, "passed", bool(self.passed))
+        known = {name: float(value) for name, value in self.statistics.items()}
+        object.__setattr__(self, "statistics", {name: value for name, value in known.items() if isfinite(value)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,8 @@ class Published:
     Attributes:
         value: in words, as published.
         source: paper and version.
-        passed: how many runs met the criterion; None where no count was published.
+        passed: how many runs of this family met the criterion; None where no count was published, or the criterion is
+            another one.
         of: of how many.
     """
 
@@ -91,7 +107,8 @@ class Claim:
         title: a few words.
         statement: what is claimed.
         published: what was reported, by family; the key "" serves families without an entry of their own.
-        criterion: the published criterion, as it is applied here to one run.
+        criterion: as it is applied here to one run.
+        whose: who stated it.
         corrected: what the scalar is in place of it, and why.
         convention: window, interval, parameters and which k*.
         controls: classes that the claim has to beat, with what each is.
@@ -100,6 +117,7 @@ class Claim:
         families: what it is judged on, one verdict each.
         units: reduces the evidence of one family to units; an empty result means that nothing is recorded.
         unit: formats the scalar's name, for instance "fall of g23 / tr G".
+        joint: whether the one unit is a fit over all runs, so that more runs make no more units.
         note: what the numbers cannot say.
     """
 
@@ -116,6 +134,8 @@ class Claim:
     families: tuple[str, ...]
     units: "Callable[[Evidence, str], Sequence[Unit]]"
     unit: str
+    whose: Criterion = Criterion.PUBLISHED
+    joint: bool = False
     note: str = ""
 
     def published_for(self, family: str) -> Published:

@@ -5,7 +5,7 @@ A run is read once and kept; what was deleted is simply not there, and claims th
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,9 @@ GROK, GROK_DYCK = "first_95", "sustained_98"
 of 2602.16967, 0.98 at three evaluations running, since its controls pass 0.95 too and runs do before a window is
 full."""
 
+GROKKING = ("arithmetic", "dual", "tri", "dyck", "scan")
+"""Families whose published Gram matrices watch the attention matrices; those of language models watch everything."""
 ATTENTION = "attention*"
-"""What the published Gram matrices watch in the grokking families."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,16 @@ class Run:
         """The step of its transition, None where it made none."""
         return self.result["grok"].get(GROK_DYCK if self.family == "dyck" else GROK)
 
+    @property
+    def cadence(self) -> int:
+        """Steps between two observations."""
+        steps = self.trace.steps
+        return max(int(np.median(np.diff(steps))), 1) if len(steps) > 1 else 1
+
     def reaches(self, step: int) -> bool:
         """Whether it was observed up to a step."""
         steps = self.trace.steps
-        cadence = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
-        return bool(len(steps)) and 1 <= step < int(steps[-1]) + max(cadence, 1.0)
+        return bool(len(steps)) and 1 <= step < int(steps[-1]) + self.cadence
 
     def metric(self, name: str) -> tuple[NDArray[np.int64], Array]:
         """Steps and values of a metric, where it is finite; empty where it was not evaluated."""
@@ -94,15 +100,18 @@ class Run:
 
     @property
     def watched(self) -> str | None:
-        """The group that claims are read on: the published one where it is recorded, else the whole model."""
-        return ATTENTION if any(name.startswith("attention") for name in self.trace.groups) else None
+        """The group that claims are read on: the attention matrices of grokking runs, else None, the whole model."""
+        recorded = any(name.startswith("attention") for name in self.trace.groups)
+        return ATTENTION if self.family in GROKKING and recorded else None
 
     @property
     def parameters(self) -> int:
         """How many parameters that group has."""
         inventory = self.trace.segments[-1].inventory
-        named = [members for name, members in inventory.groups.items() if name.startswith("attention")]
-        members = sorted({index for some in named for index in some}) if named else range(len(inventory.tensors))
+        members: Iterable[int] = range(len(inventory.tensors))
+        if self.watched is not None:
+            named = [some for name, some in inventory.groups.items() if name.startswith("attention")]
+            members = {index for some in named for index in some}
         return sum(inventory.tensors[index].numel for index in members)
 
     def noise(self, recipe: Recipe = OPTIMIZER_NOISE) -> "Run":

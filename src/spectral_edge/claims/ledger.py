@@ -5,7 +5,7 @@ import importlib.util
 import json
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +18,27 @@ from spectral_edge.errors import InputError
 
 RECORD = "claims/ledger.json"
 """Where verdicts are recorded among the results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some numbers with the least and the largest of them.
+
+    Attributes:
+        median: of them.
+        least: of them.
+        largest: of them.
+        of: how many.
+    """
+
+    median: float
+    least: float
+    largest: float
+    of: int
+
+    def __str__(self) -> str:
+        around = "" if self.least == self.largest else f" ({self.least:.3g} to {self.largest:.3g})"
+        return f"{self.median:.3g}{around}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +73,23 @@ class Entry:
 
     @property
     def measured(self) -> str:
-        """What came out, in words."""
+        """What came out, in words: how many meet the criterion, and the published statistics, else the scalar."""
         passed, parts = self.judgement.passed, list[str]()
         if passed is not None:
             parts.append(f"{passed.count} of {passed.of}")
-        if self.middle is not None:
+        parts += [f"{name} {found}" for name, found in self.statistics().items()]
+        if self.middle is not None and not self.statistics():
             parts.append(f"{self.claim.unit} {self.middle:.3g}")
         return ", ".join(parts) or "nothing recorded"
+
+    def statistics(self, control: str | None = None) -> dict[str, "Spread"]:
+        """The published statistics of the runs, or of one class of their controls, by name."""
+        read = [unit.run if control is None else unit.controls.get(control) for unit in self.units]
+        found: dict[str, list[float]] = {}
+        for one in read:
+            for name, value in {} if one is None else one.statistics.items():
+                found.setdefault(name, []).append(value)
+        return {name: Spread(median(values), min(values), max(values), len(values)) for name, values in found.items()}
 
     def to_json(self) -> dict[str, Any]:
         """The line as plain values."""
@@ -73,6 +104,7 @@ class Entry:
             "published": self.published.value,
             "measured": self.measured,
             "interval": None if judgement.passed is None else list(judgement.passed.interval),
+            "statistics": {name: asdict(found) for name, found in self.statistics().items()},
             "runs": len(self.units),
             "controls": {name: self._against(name) for name in self.claim.controls},
             "null": judgement.because if judgement.verdict is Verdict.NOT_DISCRIMINATING else None,
@@ -91,6 +123,7 @@ class Entry:
             "e_value": tally.e_value,
             "passed": _counted(tally.passed),
             "measured": self.middle_of(name),
+            "statistics": {key: asdict(found) for key, found in self.statistics(name).items()},
         }
 
 
@@ -136,7 +169,9 @@ class Ledger:
         """One line."""
         units = tuple(claim.units(self.evidence, family))
         published = claim.published_for(family)
-        found = judge(units, classes=tuple(claim.controls), published=published, claims=len(self.claims))
+        found = judge(
+            units, classes=tuple(claim.controls), published=published, claims=len(self.claims), joint=claim.joint
+        )
         return Entry(claim, family, published, units, found)
 
 

@@ -18,7 +18,6 @@ Reader = Callable[[Evidence, Run, int], Measured]
 WINDOW = 10
 """Full windows of ten updates in every family; the published ones of Dyck and SCAN are shorter and growing."""
 
-GROKKING = ("arithmetic", "dual", "tri", "dyck", "scan")
 LANGUAGE = ("stories", "shift")
 ADAMW = {"stories": ("optimizers", "adamw"), "shift": ("shift", "run")}
 """Study and role of the language runs on which claims about one run are judged."""

@@ -6,8 +6,9 @@ claimed than its control, P(run > control) <= 1/2, wins are at most binomial wit
     e = (1 / (1 - b)) integral over b < p < 1 of p^wins (1-p)^losses dp / (1/2)^pairs,    b = 0.7,
 
 is an e-value: its expectation is at most 1, so that it exceeds 20 times the number of claims with a probability of at
-most 1 / (20 x claims), and any of them does with at most 5 % (Markov's inequality, then a union bound; Vovk and Wang
-2021). The alternatives that it averages over are those that the verdict asks for. Intervals are of Clopper and
+most 1 / (20 x claims), and any claim does on one family with at most 5 % (Markov's inequality, then a union bound over
+the claims; Vovk and Wang 2021). Of a claim's several families together it promises nothing; synthetic ledgers measure
+that. The alternatives that it averages over are those that the verdict asks for. Intervals are of Clopper and
 Pearson, 95 %.
 """
 
@@ -27,12 +28,12 @@ WORTH = 0.7
 UNHELPFUL = 0.75
 """An upper bound of P(run > control) at most so large says that a control is about as likely to show it."""
 OFTEN = 0.5
-"""A lower bound, at least so large, of the rate at which controls meet the published criterion disqualifies it; one of
+"""A lower bound, at least so large, of the rate at which controls meet the criterion disqualifies it; one of
 the rate at which runs do is what a confirmation asks for."""
 ENOUGH_PAIRS = 12
 """Pairs below which P(run > control) cannot be called small."""
 ERROR = 0.05
-"""Probability that a ledger of claims that are all false confirms any of them."""
+"""Probability that claims that are all false confirm any of them on one family."""
 ALTERNATIVE, POWER = 0.95, 0.8
 """P(run > control) for which power is stated, and the power at which runs would decide."""
 MOST_RUNS = 500
@@ -75,7 +76,7 @@ class Tally:
     Attributes:
         wins: pairs in which the run's scalar exceeds its control's; None without a pair.
         e_value: evidence against P(run > control) <= 1/2; 1 without a pair.
-        passed: controls that meet the published criterion; None where no control's pass is known.
+        passed: controls that meet the criterion; None where no control's pass is known.
     """
 
     wins: Rate | None
@@ -90,14 +91,14 @@ class Judgement:
     Attributes:
         verdict: by the rules of this module.
         because: in words.
-        scalar: the verdict that the scalar alone would get, the published criterion left aside.
-        passed: runs that meet the published criterion; None where no run's pass is known.
+        scalar: the verdict that the scalar alone would get, the criterion left aside.
+        passed: runs that meet the criterion; None where no run's pass is known.
         tallies: by class of controls.
         power: probability that as many pairs confirm if P(run > control) is `ALTERNATIVE` in every class, which is what
-            the rules can see at best; None where nothing was run.
+            the rules can see at best; None where nothing was run, or more runs make no more units.
         needed: fewest runs with a power of `POWER`, each with a control of every class; for a claim without controls
-        the
-            fewest that would refute it if none met the criterion, None where no rate was published.
+            the fewest that would refute it if none met the criterion. None where no rate was published, or more runs
+            make no more units.
     """
 
     verdict: Verdict
@@ -142,7 +143,9 @@ def runs_needed(claims: int, *, classes: int) -> int:
     return next((n for n in range(1, MOST_RUNS) if power(n, claims, classes=classes) >= POWER), MOST_RUNS)
 
 
-def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published, claims: int) -> Judgement:
+def judge(
+    units: Sequence[Unit], *, classes: Sequence[str], published: Published, claims: int, joint: bool = False
+) -> Judgement:
     """Verdict on one claim and family.
 
     Args:
@@ -150,12 +153,13 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
         classes: classes of controls that have to be beaten.
         published: what was reported.
         claims: number of claims in the ledger.
+        joint: whether the one unit is a fit over all runs.
     """
     tallies = {name: _tally(units, name) for name in classes}
     passed = _passed([unit.run.passed for unit in units])
-    needed = runs_needed(claims, classes=len(classes)) if classes else _runs_to_refute(published)
+    needed = None if joint else runs_needed(claims, classes=len(classes)) if classes else _runs_to_refute(published)
     fewest = min((0 if t.wins is None else t.wins.of for t in tallies.values()), default=0)
-    might = power(fewest, claims, classes=len(classes)) if units and classes else None
+    might = power(fewest, claims, classes=len(classes)) if units and classes and not joint else None
 
     scalar = _of_scalar(tallies, claims)
 
@@ -171,10 +175,10 @@ def judge(units: Sequence[Unit], *, classes: Sequence[str], published: Published
     idle = [text for name, tally in tallies.items() if (text := _unhelpful(name, tally))]
     if idle:
         return reached(Verdict.NOT_DISCRIMINATING, "; ".join(idle))
-    short = [text for name, tally in tallies.items() if (text := _short(name, tally, claims))]
+    short = [text for name, tally in tallies.items() if (text := _short(name, tally, claims, joint=joint))]
     if tallies and not short:
         if passed is not None and passed.interval[0] < OFTEN:
-            seldom = f"{passed.count} of {passed.of} runs meet the published criterion"
+            seldom = f"{passed.count} of {passed.of} runs meet the criterion"
             return reached(Verdict.INCONCLUSIVE, f"{seldom}, although the scalar beats every class of controls")
         return reached(Verdict.CONFIRMED, "against every class of controls")
     return reached(
@@ -225,7 +229,7 @@ def _refuted(passed: Rate | None, published: Published) -> str | None:
     if high >= least:
         return None
     return (
-        f"{passed.count} of {passed.of} runs meet the published criterion, at most {high:.2f}; "
+        f"{passed.count} of {passed.of} runs meet the criterion, at most {high:.2f}; "
         f"published {published.passed} of {published.of}, at least {least:.2f}"
     )
 
@@ -240,15 +244,18 @@ def _runs_to_refute(published: Published) -> int | None:
 def _unhelpful(name: str, tally: Tally) -> str | None:
     found: list[str] = []
     if tally.passed is not None and tally.passed.interval[0] >= OFTEN:
-        found.append(f"{tally.passed.count} of {tally.passed.of} controls ({name}) meet the published criterion")
+        found.append(f"{tally.passed.count} of {tally.passed.of} controls ({name}) meet the criterion")
     if tally.wins is not None and _no_more_than(tally):
         found.append(f"the run exceeds its control ({name}) in {tally.wins.count} of {tally.wins.of} pairs")
     return ", ".join(found) or None
 
 
-def _short(name: str, tally: Tally, claims: int) -> str | None:
+def _short(name: str, tally: Tally, claims: int, *, joint: bool) -> str | None:
     if tally.wins is None:
-        return f"no control ({name}) is recorded"
+        return f"{'no control' if tally.passed is None else 'no scalar of a control'} ({name}) is recorded"
+    if joint:
+        won = "exceeds" if tally.wins.count else "does not exceed"
+        return f"one fit over all runs, which {won} that of its control ({name}) and decides nothing by these rules"
     if _convincing(tally.wins.count, tally.wins.of, claims):
         return None
     least = wins_needed(tally.wins.of, claims)

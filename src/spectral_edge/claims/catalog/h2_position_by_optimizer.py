@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published, Unit
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Criterion, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import WINDOW, edge
 
@@ -33,12 +33,12 @@ def _read(evidence: Evidence, adamw: Run, muon: Run) -> Measured:
         return Measured(adamw.name, None)
     first, second = (int(np.bincount(found).argmax()) for found in positions)
     often = [float((found == 2).mean()) for found in positions]
-    return Measured(adamw.name, often[0] - often[1], first == 2 and second == 1)
+    told = {"commonest k*, AdamW": first, "commonest k*, Muon": second}
+    return Measured(adamw.name, often[0] - often[1], first == 2 and second == 1, told)
 
 
 def _positions(evidence: Evidence, run: Run) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    cadence = int(np.median(np.diff(run.trace.steps)))
-    raw = edge(evidence, run, window=WINDOW, stride=INTERVAL // cadence)["k_star_raw"]
+    raw = edge(evidence, run, window=WINDOW, stride=INTERVAL // run.cadence)["k_star_raw"]
     return raw[np.isfinite(raw)].astype(np.int64)
 
 
@@ -58,6 +58,7 @@ CLAIM = Claim(
     families=("stories",),
     units=units,
     unit="share with k* = 2, AdamW less Muon",
+    whose=Criterion.READING,
     note="The recorded runs have 2,000 steps, hence one window of ten updates over 200 steps each. Over 20 to 100 "
     "steps k* is 1 under AdamW and where noise puts it under Muon; see docs/experiments/stories.md.",
 )

@@ -4,9 +4,9 @@ from math import log
 
 import numpy as np
 
-from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, middle, up_to, yoked_units
+from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Criterion, Measured, Published
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import middle, up_to, yoked_units
 
 LOW, HIGH = 0.1, 10.0
 """What "much smaller than 1" and "about 1" are taken to mean."""
@@ -21,7 +21,9 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     passed = None if before is None or now is None else bool(before < LOW <= now <= HIGH)
     early, late = middle(rotation[:-width]), middle(rotation[-width:])
     known = early is not None and late is not None and early > 0 and late > 0
-    return Measured(run.name, log(late / early) if known and early and late and np.isfinite(late) else None, passed)
+    value = log(late / early) if known and early and late and np.isfinite(late) else None
+    told = {"A before": before, "A at the transition": now}
+    return Measured(run.name, value, passed, {name: each for name, each in told.items() if each is not None})
 
 
 CLAIM = Claim(
@@ -43,5 +45,8 @@ CLAIM = Claim(
     families=GROKKING,
     units=yoked_units(read),
     unit="ln rise of ||dM|| / gap",
-    note="No count was published, so that no rate of ours can refute it.",
+    whose=Criterion.READING,
+    note="The published A is far above 1 all the way, in runs and controls alike, because of its unit: the criterion "
+    "cannot be met here, which says nothing about regimes. No count was published, so that no rate of ours can refute "
+    "it.",
 )

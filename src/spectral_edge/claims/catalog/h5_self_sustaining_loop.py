@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spectral_edge.claims.claim import Claim, Measured, Published, Unit
+from spectral_edge.claims.claim import Claim, Criterion, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence
 
 TWIN, LAG = "open twins", "planted lag"
@@ -43,5 +43,7 @@ CLAIM = Claim(
     families=("driven live runs",),
     units=units,
     unit="remaining loop of the overlap",
+    joint=True,
+    whose=Criterion.OURS,
     note="A planted loop of the same design is found. A loop of less than a tenth of the span would not be.",
 )

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from spectral_edge.claims.claim import NO_DECAY, Claim, Measured, Published, Unit
-from spectral_edge.claims.evidence import Evidence
-from spectral_edge.claims.reading import GROKKING, transition
+from spectral_edge.claims.claim import NO_DECAY, Claim, Criterion, Measured, Published, Unit
+from spectral_edge.claims.evidence import GROKKING, Evidence
+from spectral_edge.claims.reading import transition
 
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
@@ -13,8 +13,9 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     for pair in evidence.yoked(family):
         if NO_DECAY in pair.controls:
             twin = pair.controls[NO_DECAY]
-            declined = transition(evidence, twin, pair.step).declined
-            found.append(Unit(Measured(twin.name, None, None if declined is None else not declined)))
+            read = transition(evidence, twin, pair.step)
+            folds = {} if read.g23 is None else {"fold of g23": read.g23.fold}
+            found.append(Unit(Measured(twin.name, None, None if read.declined is None else not read.declined, folds)))
     return found
 
 
@@ -40,5 +41,6 @@ CLAIM = Claim(
     families=GROKKING,
     units=units,
     unit="",
+    whose=Criterion.READING,
     note="Its own controls would be the runs with decay; they are what M1 and M3 judge.",
 )

@@ -1,8 +1,8 @@
 """M4: the weighted k* is 1 at grokking."""
 
 from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, edge, finite, transition, yoked_units
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import edge, finite, transition, yoked_units
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
@@ -10,7 +10,8 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     found = transition(evidence, run, step)
     ratio = edge(evidence, run)["ratios"][found.windows - 1, 0] if found.windows else None
     k_star = found.k_star_weighted
-    return Measured(run.name, finite(ratio), None if k_star is None else k_star == 1)
+    told = {} if found.ratio is None else {"R at the weighted k*": found.ratio}
+    return Measured(run.name, finite(ratio), None if k_star is None else k_star == 1, told)
 
 
 CLAIM = Claim(

@@ -4,24 +4,26 @@ from collections.abc import Sequence
 
 from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, Claim, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence
+from spectral_edge.claims.lifecycle import NEEDS, lifecycle
 
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     """Each seed, read by the step of its transition: whether the rule fired, and the normalised defect at that step."""
-    del family
-    record = evidence.record("theory/lifecycle")
-    if record is None:
+    found = lifecycle(evidence, family)
+    if found is None:
         return []
-    grok, defect = record["mini"]["shares"]["grok"], record["mini"]["defect"]
-    level = {arm: found["each"] for arm, found in defect["normalised, at the grok step"].items()}
+    grok, defect = found["shares"]["grok"], found["defect"]
+    level = {arm: each["each"] for arm, each in defect["normalised, at the grok step"].items()}
 
     def read(arm: str, seed: int) -> Measured:
         onset = defect["published, float32"]["onset"][arm][seed]
-        return Measured(f"{arm}, seed {seed}", level[arm][seed], onset is not None and onset <= grok[seed])
+        told = {} if onset is None else {"lead, steps": grok[seed] - onset}
+        return Measured(f"fresh seed {seed}, {arm}", level[arm][seed], onset is not None and onset <= grok[seed], told)
 
     return [
         Unit(read("decay", seed), {NO_DECAY: read("no decay", seed), SAME_DECAY: read("less data", seed)})
         for seed in range(len(grok))
+        if grok[seed] is not None
     ]
 
 
@@ -30,21 +32,19 @@ CLAIM = Claim(
     title="the commutator defect rises before grokking",
     statement="The onset of the commutator defect precedes the transition.",
     published={
-        "": Published(
-            "12 of 12; 11 of 11 SCAN; 14 to 15 of 15 Dyck; 42 of 42 multi-task", "2602.16746, .16967, .18523", 12, 12
-        )
+        "": Published("12 of 12; 11 of 11 SCAN; 14 to 15 of 15 Dyck; 42 of 42 multi-task", "2602.16746, .16967, .18523")
     },
     criterion="the median defect first exceeds ten times its baseline and 20 before the transition, in float32 as "
     "published",
     corrected="the normalised defect at the step of the transition",
-    convention="addition mod 31, six seeds, mini-batches; controls at the step of the run's transition",
+    convention="addition mod 31, mini-batches; controls at the step of the run's transition",
     controls={
         NO_DECAY: "the twin of the same seed without weight decay",
         SAME_DECAY: "the same decay with less data, which does not generalise",
     },
-    needs="record theory/lifecycle (python examples/theory/lifecycle.py)",
+    needs=NEEDS,
     would_change="an onset that comes before the transition in runs and not by the same step in their controls",
-    families=("addition mod 31",),
+    families=("mini-batch",),
     units=units,
     unit="normalised defect",
     note="The published rule fires on rounding in float32; with float64 it fires in none of these runs before the "

@@ -1,7 +1,7 @@
 """N1: updates of 100 steps agree in sign at the transition."""
 
 from spectral_edge.claims.candidates import STRIDE, coherence, held_out_units
-from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
+from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Criterion, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import WINDOW, edge
 
@@ -35,6 +35,7 @@ CLAIM = Claim(
     families=("arithmetic", "dyck"),
     units=held_out_units(read),
     unit="coherence",
+    whose=Criterion.OURS,
     note="That weight decay makes a coherent drift by itself is the obvious rival; runs with the same decay that do "
     "not make the transition decide.",
 )

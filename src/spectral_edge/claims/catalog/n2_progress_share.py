@@ -1,7 +1,7 @@
 """N2: the first mode moves the model at the transition."""
 
 from spectral_edge.claims.candidates import held_out_units, progress
-from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
+from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Criterion, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
 
 
@@ -27,4 +27,5 @@ CLAIM = Claim(
     families=("arithmetic", "dyck"),
     units=held_out_units(read),
     unit="progress share of v_1",
+    whose=Criterion.OURS,
 )

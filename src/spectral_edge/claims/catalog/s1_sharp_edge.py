@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, LANGUAGE, WINDOW, beside_noise, finite, middle, up_to
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Criterion, Measured, Published
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import LANGUAGE, WINDOW, beside_noise, finite, middle, up_to
 
 BAR = 100.0
 
@@ -34,6 +34,7 @@ CLAIM = Claim(
     families=(*GROKKING, *LANGUAGE),
     units=beside_noise(read),
     unit="spread over Marchenko-Pastur",
+    whose=Criterion.READING,
     note="A spread beyond isotropic noise shows that noise is not isotropic; it shows no edge. Noise of 30 "
     "independent directions beats the controls here every time (docs/claims/rules.md).",
 )

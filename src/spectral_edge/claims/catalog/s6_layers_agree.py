@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Criterion, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import LANGUAGE, beside_loss, beside_noise
 from spectral_edge.evaluate.association import association
@@ -22,7 +22,8 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     passed = len(known) == len(groups) and abs(sum(np.sign(known))) == len(known) and min(map(abs, known)) >= BAR
     values = [r for r in detrended if r is not None]
     agree = abs(float(np.mean(values))) if len(values) == len(groups) else None
-    return Measured(run.name, agree, passed if len(known) == len(groups) else None)
+    told = {"least |r|": min(map(abs, known))} if len(known) == len(groups) else {}
+    return Measured(run.name, agree, passed if len(known) == len(groups) else None, told)
 
 
 def _correlation(evidence: Evidence, run: Run, group: str, *, degree: int | None) -> float | None:
@@ -35,7 +36,7 @@ CLAIM = Claim(
     id="S6",
     title="all layers agree",
     statement="The correlation of the gap ratio with the loss is the same in every layer.",
-    published={"": Published("|r| > .82 in eight groups", "2603.15678", 1, 1)},
+    published={"": Published("|r| > .82 in eight groups (one run)", "2603.15678")},
     criterion="|r| of sigma_2 / sigma_3 with the validation loss is at least .82 in every attention and feed-forward "
     "block, with one sign",
     corrected="the mean r over blocks after a cubic is removed, without its sign, against noise: two series with a "
@@ -47,4 +48,5 @@ CLAIM = Claim(
     families=LANGUAGE,
     units=beside_noise(read),
     unit="|mean r| over blocks",
+    whose=Criterion.READING,
 )

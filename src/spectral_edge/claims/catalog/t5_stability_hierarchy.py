@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, LANGUAGE, Array, beside_noise, finite, up_to
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Criterion, Measured, Published
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import LANGUAGE, Array, beside_noise, finite, up_to
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
@@ -12,7 +12,8 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     published = _means(up_to(evidence, run, "alpha_pub", step))
     overlap = _means(up_to(evidence, run, "alpha_overlap", step))
     passed = None if published is None else bool(published[0] > published[1] > published[2])
-    return Measured(run.name, None if overlap is None else finite(-np.diff(overlap).max()), passed)
+    told = {} if published is None else {f"alpha_{j + 1}": published[j] for j in range(3)}
+    return Measured(run.name, None if overlap is None else finite(-np.diff(overlap).max()), passed, told)
 
 
 def _means(values: Array) -> Array | None:
@@ -26,7 +27,9 @@ CLAIM = Claim(
     statement="Stability coefficients are ordered: alpha of the dominant mode exceeds that at the gap, and that "
     "exceeds those of subdominant modes.",
     published={
-        "": Published(".818, .234, about 0 (GPT-2); .77, .16 (Dyck)", "note of 2603.28964, 2604.07380", 2, 2),
+        "": Published(".818, .234, about 0 (GPT-2); .77, .16 (Dyck)", "note of 2603.28964, 2604.07380"),
+        "shift": Published(".818, .234, about 0", "note of 2603.28964", 1, 1),
+        "dyck": Published(".77, .16", "2604.07380", 1, 1),
     },
     criterion="the means over windows of the published alpha_1, alpha_2, alpha_3 fall strictly",
     corrected="the smaller of the two falls between the first three squared cosines at lag W, where windows share no "
@@ -39,4 +42,5 @@ CLAIM = Claim(
     families=(*GROKKING, *LANGUAGE),
     units=beside_noise(read),
     unit="smaller fall of lag-W overlap",
+    whose=Criterion.READING,
 )

@@ -2,9 +2,9 @@
 
 from math import log
 
-from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Measured, Published
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, transition, yoked_units
+from spectral_edge.claims.claim import GROKKING_CONTROLS, Claim, Criterion, Measured, Published
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import transition, yoked_units
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
@@ -12,7 +12,8 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     found = transition(evidence, run, step)
     if found.ratio is None or found.ratio_before is None:
         return Measured(run.name, None)
-    return Measured(run.name, log(found.ratio / found.ratio_before), found.ratio > found.ratio_before)
+    told = {"R at the transition": found.ratio, "R before": found.ratio_before}
+    return Measured(run.name, log(found.ratio / found.ratio_before), found.ratio > found.ratio_before, told)
 
 
 CLAIM = Claim(
@@ -34,6 +35,7 @@ CLAIM = Claim(
     families=GROKKING,
     units=yoked_units(read),
     unit="ln R at the transition over R before",
+    whose=Criterion.READING,
     note="The published rows are of the weights W_Q, where the author's own notes have the opening follow grokking; "
     "here it is of the updates, as the thesis states it.",
 )

@@ -22,7 +22,8 @@ def _read(run: Run) -> Measured:
         if len(reached) == 0:
             return Measured(run.name, None)
         first.append(int(reached[0]))
-    return Measured(run.name, float(first[2] - first[0]), first[0] < first[1] < first[2])
+    told = {f"step of {task}": step for task, step in zip(ORDER, first, strict=True)}
+    return Measured(run.name, float(first[2] - first[0]), first[0] < first[1] < first[2], told)
 
 
 CLAIM = Claim(

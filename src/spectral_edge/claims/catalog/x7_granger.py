@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spectral_edge.claims.claim import NOISE_ONLY, Claim, Measured, Published
+from spectral_edge.claims.claim import NOISE_ONLY, Claim, Criterion, Measured, Published
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import LANGUAGE, WINDOW, beside_loss, beside_noise
 from spectral_edge.evaluate.granger import granger
@@ -20,16 +20,16 @@ def read(evidence: Evidence, run: Run, step: int) -> Measured:
     x = np.stack([ratios[:, 1], rank], axis=1)
     published = granger(loss, x, covariates=rate)
     apart = granger(loss, x, covariates=rate, lags=[1], stride=WINDOW)
-    return Measured(
-        run.name, None if apart is None else apart.partial_r2, None if published is None else published.p <= LEVEL
-    )
+    told = {} if published is None else {"share of residuals removed, overlapping windows": published.partial_r2}
+    passed = None if published is None else published.p <= LEVEL
+    return Measured(run.name, None if apart is None else apart.partial_r2, passed, told)
 
 
 CLAIM = Claim(
     id="X7",
     title="the gap Granger-causes the loss",
     statement="Edge strength and spectral dimension together predict the validation loss beyond its own past.",
-    published={"": Published("89.5 % explained with two regressors (GPT-2)", "2603.15678", 1, 1)},
+    published={"": Published("89.5 % explained with two regressors (GPT-2)", "2603.15678")},
     criterion="lags of sigma_2 / sigma_3 and of the effective rank add to the loss's own lags and the learning rate, "
     "p <= .05, on overlapping windows as published",
     corrected="the share of the residuals that they remove on windows that share no update: overlap alone makes the "
@@ -40,5 +40,6 @@ CLAIM = Claim(
     would_change="shares above those of noise with the run's own norms",
     families=LANGUAGE,
     units=beside_noise(read),
-    unit="share of residuals removed",
+    unit="share of residuals removed, windows apart",
+    whose=Criterion.READING,
 )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectral_edge.claims.claim import Claim, Measured, Published, Unit
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import GROKKING, Array, edge
+from spectral_edge.claims.claim import Claim, Criterion, Measured, Published, Unit
+from spectral_edge.claims.evidence import GROKKING, Evidence, Run
+from spectral_edge.claims.reading import Array, edge
 from spectral_edge.evaluate.hazard import hazard
 
 LEVEL = 0.05
@@ -66,6 +66,8 @@ CLAIM = Claim(
     families=GROKKING,
     units=units,
     unit="-log hazard per s.d.",
+    joint=True,
+    whose=Criterion.OURS,
     note="One fit is one unit, so that the rules of the ledger can neither confirm nor refute it; it stands here "
     "because words like precede ask for it.",
 )
