@@ -1,5 +1,6 @@
 """The verb `claims` of the command line: the ledger in a table, beside the verdicts that are recorded."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from spectral_edge.claims import Entry, Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.claims.ledger import chosen
 from spectral_edge.study_command import study
 from spectral_edge.terminal import COLUMNS, EXIT_FAILED, Json, fail, print_json
 
@@ -47,12 +49,13 @@ def claims(
         as_json: Print one JSON list and nothing else.
         quiet: Print nothing; the exit code tells.
     """
+    catalogue = load_claims(*(file or []))
+    lines = chosen(catalogue, claim=claim, family=family)
     if fresh:
         results = FRESH
         study("fresh", out=FRESH / "grokking", quiet=quiet or as_json)
-    ledger = Ledger(Evidence(results), load_claims(*(file or [])))
+    ledger = Ledger(Evidence(results), catalogue)
     console = Console(quiet=quiet or as_json, highlight=False)
-    lines = ledger.lines(claim=claim, family=family)
     found: list[Entry] = []
     with Progress(*COLUMNS, console=console, transient=True) as progress:
         for one, name in progress.track(lines, description="judging"):
@@ -71,6 +74,8 @@ def claims(
         if claim is not None and found:
             console.print(_told(found), markup=False, soft_wrap=True)
     if different:
+        if quiet:
+            sys.exit(EXIT_FAILED)
         fail("\n".join(_differs(entry, known) for entry in different), EXIT_FAILED)
 
 

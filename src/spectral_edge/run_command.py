@@ -23,6 +23,7 @@ from spectral_edge.terminal import (
     fail,
     print_json,
     program,
+    terminated,
 )
 
 Size = Annotated[str, Parameter(help=f"Preset: {experiments.sizes_help(experiments.FAMILIES)}.")]
@@ -88,7 +89,8 @@ def run(
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            result = experiments.run(config, folder, on_progress=shown, command=command)
+            with terminated():
+                result = experiments.run(config, folder, on_progress=shown, command=command)
         except KeyboardInterrupt:
             progress.stop()
             again = f"Go on with: {program()} {shlex.join(typed)}"
@@ -124,6 +126,11 @@ def configured(
     Raises:
         InputError: with the option's name.
     """
+    double = next((name for pair in pairs if (name := pair.partition("=")[0]) in ("seed", "size")), None)
+    if double is not None:
+        raise InputError(
+            f"--set {double}", expected="a setting without an option", found=double, remedy=f"use --{double}"
+        )
     settings = experiments.parse_settings(pairs)
     try:
         config = experiments.configure(family, **{**options, **settings})

@@ -1,13 +1,11 @@
 """The verb `study` of the command line: the plan of a study, its cost, and its runs under way."""
 
 import shlex
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -28,6 +26,7 @@ from spectral_edge.terminal import (
     fail,
     print_json,
     program,
+    terminated,
 )
 
 Name = Annotated[str, Parameter(help=f"Study: {', '.join(STUDIES)}.")]
@@ -100,7 +99,7 @@ def study(
     )
     again = f"Go on with: {program()} {shlex.join(typed)}"
     try:
-        with _terminated(), _drawing(console, plan, folder, workers) as draw:
+        with terminated(), _drawing(console, plan, folder, workers) as draw:
             found = work(
                 plan,
                 folder,
@@ -149,20 +148,6 @@ def _gpus_needed(plan: Study, found: list[State], executor: str) -> int:
                 f"run {wanted[0].name}", expected=error.expected, found=error.found, remedy=remedy
             ) from error
     return int(bool(wanted))
-
-
-@contextmanager
-def _terminated() -> Generator[None]:
-    """SIGTERM ends the study as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

@@ -2,8 +2,13 @@
 
 import json
 import shutil
+import signal
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import Parameter
@@ -50,6 +55,25 @@ def above_zero(option: str, value: float | None) -> None:
     """
     if value is not None and not value > 0:
         raise InputError(option, expected="a number above 0", found=f"{value:g}", remedy=f"use a larger {option}")
+
+
+@contextmanager
+def terminated() -> Generator[None]:
+    """SIGTERM ends what runs inside as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claim
 from spectral_edge.claims.candidates import complete
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, SpectralEdgeWarning
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -186,7 +188,43 @@ def test_a_result_without_its_trace_supports_nothing(few, tmp_path):
     kept = tmp_path / "results"
     shutil.copytree(few, kept)
     shutil.rmtree(kept / "grokking" / "add-42" / "trace")
-    assert [pair.run.name for pair in Evidence(kept).yoked("arithmetic")] == ["sub-42"]
+    with pytest.warns(SpectralEdgeWarning, match="add-42"):
+        pairs = Evidence(kept).yoked("arithmetic")
+    assert [pair.run.name for pair in pairs] == ["sub-42"]
+
+
+@pytest.mark.parametrize("damage", ["result", "rows", "segment"])
+def test_what_is_damaged_counts_as_not_recorded_and_is_named(few, tmp_path, damage):
+    kept = tmp_path / "results"
+    shutil.copytree(few, kept)
+    run = kept / "grokking" / "add-42"
+    if damage == "result":
+        (run / "result.json").write_text((run / "result.json").read_text()[:300])
+    elif damage == "rows":
+        rows = run / "trace" / "segment-000" / "rows.npy"
+        rows.write_bytes(rows.read_bytes()[:20_000])
+    else:
+        (run / "trace" / "segment-000" / "segment.json").write_text("{")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pairs = Evidence(kept).yoked("arithmetic")
+    assert [pair.run.name for pair in pairs] == ["sub-42"]
+    assert any(re.search("add-42 of study grokking.* not recorded", str(warning.message)) for warning in told)
+
+
+def test_a_damaged_manifest_is_wrong_input(few, tmp_path):
+    kept = tmp_path / "results"
+    shutil.copytree(few, kept)
+    (kept / "grokking" / "study.json").write_text("[")
+    with pytest.raises(InputError, match="spectral-edge study grokking"):
+        Evidence(kept).yoked("arithmetic")
+
+
+def test_fresh_runs_are_not_trained_for_a_claim_that_is_none(monkeypatch):
+    monkeypatch.setattr(claims_command, "study", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["claims", "--fresh", "--claim", "ZZ"])
+    assert ended.value.code == 2
 
 
 def test_a_claim_of_ones_own(few, tmp_path, capsys):
@@ -202,6 +240,9 @@ def test_a_claim_of_ones_own(few, tmp_path, capsys):
     assert wanted <= set(line)
     own.write_text(OWN.format(id="M1"))
     with pytest.raises(InputError, match="a new id"):
+        load_claims(own)
+    own.write_text("nothing = ")
+    with pytest.raises(InputError, match="Python that runs"):
         load_claims(own)
     own.write_text("nothing = 1")
     with pytest.raises(InputError, match="CLAIM"):

@@ -533,3 +533,18 @@ def test_any_family_runs_and_global_randomness_resumes(tmp_path):
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     assert result.grok == {}
     assert result.final_metrics["bad"] is None
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch):
+    config = tiny(steps=20)
+
+    def full(*_):
+        raise RuntimeError("enforce fail at inline_container.cc: unexpected pos")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(
+        se.errors.SpectralEdgeWarning, match=r"no checkpoint at step \d+: .*is the disk full\?.*checkpoint.pt"
+    ):
+        result = run(config, tmp_path / "run")
+    assert result.steps == 20
+    assert not list((tmp_path / "run").glob("*.tmp"))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spectral_edge.analysis import Trace, open_trace
 from spectral_edge.claims.claim import AR_NOISE, DRIFT_NOISE, NO_DECAY, SAME_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, remembering, surrogate
-from spectral_edge.errors import InputError, TraceError
+from spectral_edge.errors import InputError, TraceError, warn
 from spectral_edge.studies.recorded import RecordedRun, RecordedStudy, recorded_studies
 
 Array = NDArray[np.float64]
@@ -256,7 +256,7 @@ class Evidence:
     def _recorded(self) -> Iterator[Run]:
         for study in self._studies.values():
             for run in study.recorded:
-                trace = _trace(run.folder)
+                trace = _trace(run)
                 if trace is not None:
                     yield _run(run, trace)
 
@@ -277,12 +277,21 @@ def _run(run: RecordedRun, trace: Trace) -> Run:
     )
 
 
-def _trace(folder: Path) -> Trace | None:
-    """The trace of a run, None where there is none: a result without one supports nothing."""
+def _trace(run: RecordedRun) -> Trace | None:
+    """The trace of a run; None, with a warning, where it is not whole: a result without it supports nothing."""
+    assert run.result is not None  # recorded
     try:
-        return open_trace(folder)
-    except TraceError:
+        trace = open_trace(run.folder)
+        last, rows = int(trace.steps[-1]) if len(trace.steps) else 0, len(trace.lag_rows())
+        # The last observation is within one cadence of the run's last step.
+        whole = rows == len(trace.steps) and last + run.config["observe_every"] > run.result["steps"]
+        why = "" if whole else f"it ends at step {last:,} of {run.result['steps']:,}"
+    except (TraceError, OSError, ValueError, IndexError) as error:
+        trace, why = None, " ".join(str(error).split())
+    if why:
+        warn(f"trace of run {run.name} of study {run.study}: {why}; it counts as not recorded")
         return None
+    return trace
 
 
 def _as_it_is(run: Run) -> Run:

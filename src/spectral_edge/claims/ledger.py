@@ -140,25 +140,8 @@ class Ledger:
         self.claims = tuple(load_claims() if claims is None else claims)
 
     def lines(self, *, claim: str | None = None, family: str | None = None) -> list[tuple[Claim, str]]:
-        """Claims and families, in the order of the ledger; all claims count where the rules ask how many there are.
-
-        Args:
-            claim: the id of one; None takes all.
-            family: one family; None takes all.
-
-        Raises:
-            InputError: if no claim has the id, or none of those asked for covers the family.
-        """
-        chosen = [one for one in self.claims if claim is None or one.id.casefold() == claim.casefold()]
-        if not chosen:
-            known = ", ".join(one.id for one in self.claims)
-            raise InputError("claim", expected=f"one of {known}", found=repr(claim), remedy="see spectral-edge claims")
-        families = list(dict.fromkeys(name for one in chosen for name in one.families))
-        if family is not None and family not in families:
-            raise InputError(
-                "family", expected=f"one of {', '.join(families)}", found=repr(family), remedy="leave it out for all"
-            )
-        return [(one, name) for one in chosen for name in one.families if family in (None, name)]
+        """Claims and families, in the order of the ledger; see `chosen`."""
+        return chosen(self.claims, claim=claim, family=family)
 
     def entries(self, *, claim: str | None = None, family: str | None = None) -> Iterator[Entry]:
         """Judges the lines that are asked for, one at a time; see `lines`."""
@@ -173,6 +156,29 @@ class Ledger:
             units, classes=tuple(claim.controls), published=published, claims=len(self.claims), joint=claim.joint
         )
         return Entry(claim, family, published, units, found)
+
+
+def chosen(claims: Sequence[Claim], *, claim: str | None = None, family: str | None = None) -> list[tuple[Claim, str]]:
+    """Claims and families that are asked for, in the order of the ledger.
+
+    Args:
+        claims: all of them.
+        claim: the id of one; None takes all.
+        family: one family; None takes all.
+
+    Raises:
+        InputError: if no claim has the id, or none of those asked for covers the family.
+    """
+    some = [one for one in claims if claim is None or one.id.casefold() == claim.casefold()]
+    if not some:
+        known = ", ".join(one.id for one in claims)
+        raise InputError("claim", expected=f"one of {known}", found=repr(claim), remedy="see spectral-edge claims")
+    families = list(dict.fromkeys(name for one in some for name in one.families))
+    if family is not None and family not in families:
+        raise InputError(
+            "family", expected=f"one of {', '.join(families)}", found=repr(family), remedy="leave it out for all"
+        )
+    return [(one, name) for one in some for name in one.families if family in (None, name)]
 
 
 def load_claims(*files: Path) -> list[Claim]:
@@ -226,7 +232,15 @@ def _from_file(file: Path) -> Claim:
     if spec is None or spec.loader is None or not file.is_file():
         raise InputError("file of a claim", expected="a Python file", found=str(file), remedy="check the path")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(
+            f"file of a claim {file}",
+            expected="Python that runs",
+            found=f"{type(error).__name__}: {error}",
+            remedy="mend it; docs/claims/your-own.md has one that runs",
+        ) from error
     claim = getattr(module, "CLAIM", None)
     if not isinstance(claim, Claim):
         raise InputError(

@@ -22,6 +22,9 @@ from spectral_edge.experiments.kinds import KINDS
 if TYPE_CHECKING:
     from spectral_edge.experiments.task import Task
 
+MOST_SEED = 2**31 - 1
+"""Generators take more, but streams of a seed are offset from it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig(ABC):
@@ -109,7 +112,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "observe_every", "eval_every", "checkpoint_every"):
             require_int(name, getattr(self, name), least=1)
-        require_int("seed", self.seed, least=0)
+        require_int("seed", self.seed, least=0, most=MOST_SEED)
         require_int("window", self.window, least=2)
         require_int("horizon", self.horizon, least=self.window, remedy="record at least as many lags as the window has")
         require_int("ladder", self.ladder, least=0)
@@ -212,10 +215,13 @@ def with_options(preset: RunConfig, **options: Any) -> RunConfig:
     return replace(preset, task=task, **{name: value for name, value in options.items() if name in run_names})
 
 
-def require_int(name: str, value: object, *, least: int, remedy: str = "correct the number") -> None:
-    """Raise `InputError` unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(name, expected=f"a whole number >= {least}", found=repr(value), remedy=remedy)
+def require_int(
+    name: str, value: object, *, least: int, most: int | None = None, remedy: str = "correct the number"
+) -> None:
+    """Raise `InputError` unless `value` is a whole number from `least` to `most`, or any from there without one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        wanted = f"a whole number >= {least}" if most is None else f"a whole number from {least} to {most}"
+        raise InputError(name, expected=wanted, found=repr(value), remedy=remedy)
 
 
 def require_number(

@@ -3,10 +3,12 @@
 `checkpoint.pt` is the newest state, `result.json` the summary of a finished run, `trace/` the monitor's trace.
 """
 
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -73,7 +75,11 @@ class RunFolder:
             ) from error
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint; a kill at any instant leaves the old or the new one."""
+        """Replace the checkpoint; a kill at any instant leaves the old or the new one.
+
+        Raises:
+            OSError: where it cannot be written; the old one is still there then.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         _replace(self.path / CHECKPOINT, lambda file: torch.save({"config": self._config, **state}, file))
 
@@ -104,7 +110,11 @@ class RunFolder:
         return state
 
     def save_result(self, result: Mapping[str, Any]) -> None:
-        """Replace the result."""
+        """Replace the result.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
         text = json.dumps(result, indent=2, allow_nan=False) + "\n"
         _replace(self.path / RESULT, lambda file: file.write(text.encode()))
 
@@ -125,7 +135,7 @@ class RunFolder:
                 f"result {path}",
                 expected="a result of this library",
                 found="a file that cannot be read",
-                remedy="remove it to have it written again from the checkpoint",
+                remedy="remove it; the run then goes on at its checkpoint, or is trained again where it has none",
             ) from error
         self._check(recorded)
         return result
@@ -142,12 +152,19 @@ class RunFolder:
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes beside the file and takes its place; what cannot be written whole leaves nothing."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        number, words = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, None)
+        raise OSError(number, words or "it could not be written whole; is the disk full?", str(path)) from error
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

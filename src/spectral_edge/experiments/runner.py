@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import spectral_edge as se
+from spectral_edge.errors import warn
 from spectral_edge.experiments.config import RunConfig
 from spectral_edge.experiments.folder import TRACE, RunFolder
 from spectral_edge.experiments.kinds import KINDS
@@ -290,16 +291,18 @@ class _Loop:
         random = {"cpu": torch.get_rng_state()}
         if torch.device(self._config.device).type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self._config.device)
-        self._folder.save_checkpoint(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "metrics": self.metrics,
-                "task": self._task.state_dict(),
-                "monitor": self._monitor.state_dict(),
-                "random": random,
-            }
-        )
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+            "task": self._task.state_dict(),
+            "monitor": self._monitor.state_dict(),
+            "random": random,
+        }
+        try:
+            self._folder.save_checkpoint(state)
+        except OSError as error:
+            warn(f"no checkpoint at step {self.step}: {error}; training goes on, and a kill goes back to the last one")
         self._saved = time.perf_counter()
 
 

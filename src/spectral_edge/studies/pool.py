@@ -78,7 +78,12 @@ def open_pool(
         import submitit  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingExtraError("submitit", extra="cluster", purpose=f"the executor {kind}") from error
-    executor: Any = submitit.AutoExecutor(folder=str(logs / "%j"), cluster=kind)
+    try:
+        executor: Any = submitit.AutoExecutor(folder=str(logs / "%j"), cluster=kind)
+    except RuntimeError as error:
+        raise InputError(
+            "--executor", expected="a machine with SLURM", found=str(error), remedy="start it on one, or use processes"
+        ) from error
     needed = {"timeout_min": round(60 * hours), "cpus_per_task": threads, "gpus_per_node": gpus}
     executor.update_parameters(name="spectral-edge", **needed)
     if partition is not None:

@@ -112,7 +112,7 @@ def recorded(folder: Path) -> Recorded | None:
 @cache
 def _recorded(path: Path, changed: int, size: int) -> Recorded | None:
     result = read_json(path)
-    if result is None:
+    if not result or not {"config", "steps", "wall_seconds"} <= result.keys():
         return None
     grok = result.get("grok", {}).get("sustained_95")
     return Recorded(result["config"], result["steps"], result["wall_seconds"], grok)
@@ -121,10 +121,10 @@ def _recorded(path: Path, changed: int, size: int) -> Recorded | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none or it is torn."""
     try:
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return dict(found)
+    return dict(found) if isinstance(found, dict) else None
 
 
 def _refused(folder: Path, config: RunConfig) -> str:

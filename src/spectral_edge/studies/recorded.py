@@ -1,14 +1,14 @@
 """What lies in the folders of studies: which runs were planned, and what became of those that are recorded."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spectral_edge.errors import InputError, warn
 from spectral_edge.experiments.folder import TRACE
-from spectral_edge.studies.progress import RESULT
+from spectral_edge.studies.progress import RESULT, read_json, recorded
 from spectral_edge.studies.work import MANIFEST
 
 
@@ -100,21 +100,34 @@ class RecordedStudy:
 
 
 def recorded_studies(results: Path) -> dict[str, RecordedStudy]:
-    """Every study that has a manifest, by name.
+    """Every study that has a manifest, by name. A result that cannot be read is warned of and counts as not recorded.
 
     Args:
         results: folder of the studies' folders.
+
+    Raises:
+        InputError: if a manifest cannot be read.
     """
     return {path.parent.name: _study(path) for path in sorted(results.glob(f"*/{MANIFEST}"))}
 
 
 def _study(manifest: Path) -> RecordedStudy:
-    plan, name = json.loads(manifest.read_text(encoding="utf-8")), manifest.parent.name
+    plan, name = read_json(manifest), manifest.parent.name
+    if plan is None or not {"question", "runs"} <= plan.keys():
+        raise InputError(
+            f"manifest {manifest}",
+            expected="a JSON object with the question and the runs of a study",
+            found="something else",
+            remedy=f"have it written again: spectral-edge study {name} --out {manifest.parent}",
+        )
     runs: dict[str, RecordedRun] = {}
     for run, planned in plan["runs"].items():
         folder = manifest.parent / run
         result = folder / RESULT
-        content = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else None
+        content = read_json(result)
+        if result.is_file() and recorded(folder) is None:
+            warn(f"{result} is damaged; run {run} of study {name} counts as not recorded")
+            content = None
         runs[run] = RecordedRun(
             study=name,
             name=run,
