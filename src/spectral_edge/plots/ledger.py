@@ -160,5 +160,7 @@ def _strip(ax: Axes, entry: Entry, statistic: str | None) -> None:
             ax.plot(value, row, "o", markersize=7, color="#0072B2", markerfacecolor=filled, zorder=2)
     if statistic is not None and shown and min(shown) > 0 and max(shown) > _DECADES * min(shown):
         ax.set_xscale("log")
+    else:
+        ax.locator_params(axis="x", nbins=6)
     ax.set_yticks(range(1 + len(names)), ["runs", *names], fontsize=SMALL)
     ax.set_ylim(len(names) + 0.6, -0.6)
