@@ -64,8 +64,8 @@ def test_new_claims_wait_for_every_held_out_run_and_its_controls():
     seeds["same-decay"] = {"add-random-42": 42, "add-random-1001": 1001}
 
     def recorded(*names):
-        runs = [SimpleNamespace(study=study, name=name) for study, name in names]
-        return SimpleNamespace(runs=runs, planned=lambda study, family: seeds[study])
+        found = {study: [SimpleNamespace(name=name) for of, name in names if of == study] for study in seeds}
+        return SimpleNamespace(study=lambda study, family: found[study], planned=lambda study, family: seeds[study])
 
     held_out = [("grokking", "add-1001"), ("grokking", "add-1001-control"), ("same-decay", "add-random-1001")]
     assert complete(recorded(*held_out), "arithmetic")

@@ -30,7 +30,7 @@ def complete(evidence: Evidence, family: str) -> bool:
     held_out = {
         (study, name) for study, runs in planned.items() for name, seed in runs.items() if seed not in DEVELOPMENT_SEEDS
     }
-    done = {(run.study, run.name) for run in evidence.runs}
+    done = {(study, run.name) for study in planned for run in evidence.study(study, family=family)}
     return any(study == "grokking" for study, _ in held_out) and held_out <= done
 
 
