@@ -68,12 +68,15 @@ def around_shift(book: Book) -> list[str]:
 
 
 def around_perturbation(book: Book, study: str) -> list[str]:
-    """What changes where a perturbation begins, less what changes in the twin at the same step, by arm."""
+    """What changes where a perturbation begins, less what changes in the twin at the same step, by arm.
+
+    Runs that are held out for judging alarms are left out.
+    """
     planned = book.studies.get(study)
     changes: dict[str, dict[str, list[float]]] = {}
     for run in planned.recorded if planned else []:
         twin = planned.runs.get(run.twin or "")
-        if twin is None:
+        if twin is None or run.half == "held-out":
             continue
         own, other = (next(iter(book.reading(each).values()), {}).get("around", {}) for each in (run, twin))
         for name in own.keys() & other.keys():
