@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment_pages.readings import GROKKING
-from experiment_pages.records import Run, Study, arm
+from experiment_pages.records import BANKS, Run, Study, arm
 
 Reading = Mapping[str, Any]
 
@@ -83,6 +83,11 @@ class Book:
     studies: Mapping[str, Study]
     readings: Mapping[str, Mapping[str, Any]]
     published: Mapping[str, Any]
+
+    @property
+    def at_size(self) -> list[Study]:
+        """The studies whose runs are of the families' sizes."""
+        return [study for name, study in self.studies.items() if name not in BANKS]
 
     def reading(self, run: Run) -> Reading:
         """Every reading of a run by convention, empty where there is none."""

@@ -27,7 +27,7 @@ def families(book: Book) -> list[str]:
     for family, (title, about) in TITLES.items():
         known = FAMILIES.get(family)
         sizes = ", ".join(known.sizes) if known else NONE
-        runs = [run for study in book.studies.values() for run in study.family(family)]
+        runs = [run for study in book.at_size for run in study.family(family)]
         counts = {run.config["size"]: run.result["parameter_count"] for run in runs}
         counts = {**book.published[family].get("parameters", {}), **counts}
         parameters = ", ".join(f"{size} {step(count)}" for size, count in counts.items())

@@ -18,6 +18,9 @@ STUDIES = {
 }
 """Every study that this chapter reports, recorded or not."""
 
+BANKS = ("fault-bank", "null-bank")
+"""Studies of smaller models and shorter runs, which the pages of the families leave out."""
+
 
 def arm(run: Run) -> str:
     """What a run has in common with those that differ from it in nothing but the seed: its name without the seed."""

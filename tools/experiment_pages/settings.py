@@ -15,8 +15,7 @@ def settings(book: Book, *families: str) -> list[str]:
 def planned_settings(book: Book, *families: str) -> list[str]:
     """The same over all studies."""
     runs = [
-        [run for study in book.studies.values() for run in study.runs.values() if run.family == family]
-        for family in families
+        [run for study in book.at_size for run in study.runs.values() if run.family == family] for family in families
     ]
     return _settings(runs, families)
 
@@ -64,7 +63,7 @@ def cost(book: Book, *families: str) -> list[str]:
 
 def _by_size(book: Book, families: Sequence[str]) -> dict[tuple[str, str], list[Run]]:
     found: dict[tuple[str, str], list[Run]] = {}
-    for study in book.studies.values():
+    for study in book.at_size:
         for run in study.family(*families):
             found.setdefault((run.family, run.config["size"]), []).append(run)
     return found
