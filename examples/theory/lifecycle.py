@@ -707,7 +707,7 @@ def main() -> None:
     torch.set_num_threads(1)
     options = script_options("Lifecycle of a mode.", "examples/theory/lifecycle.py", again="on 22 fresh seeds")
     regimes, seeds = REGIMES, AGAIN if options.again else SEEDS
-    name = "lifecycle_again" if options.again else "lifecycle"
+    name = "lifecycle_again.png" if options.again else "lifecycle.png"
     if options.quick:
         regimes = {
             key: replace(
@@ -730,7 +730,7 @@ def main() -> None:
     numbers["mini"]["defect"] = defect_numbers(found["mini"])
     said = sentences(numbers)
     print("\n".join(said))
-    picture(found, numbers, (options.out / name).with_suffix(".png"))
+    picture(found, numbers, options.out / name)
     save(
         (options.results / name).with_suffix(".json"),
         command=options.command,
