@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import spectral_edge as se
+from spectral_edge import run_command
 from spectral_edge.cli import main
 
 
@@ -404,6 +405,26 @@ def test_ctrl_c_during_the_demo_leaves_readable_traces_and_says_how_to_go_on(tmp
     for name in ("run", "control"):
         assert len(se.open_trace(out / name).steps) >= 2
         assert (out / name / "checkpoint.pt").exists()
+
+
+@posix
+def test_sigterm_saves_a_run_as_ctrl_c_does(tmp_path, capsys, monkeypatch):
+    train = run_command.experiments.run
+
+    def told(config, folder, *, on_progress, command):
+        def progress(state):
+            on_progress(state)
+            if state.step == 12:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return train(config, folder, on_progress=progress, command=command)
+
+    monkeypatch.setattr(run_command.experiments, "run", told)
+    out = tmp_path / "run"
+    code, _, err = call(capsys, "run", "arithmetic", "--set", "steps=40", "--out", str(out))
+    assert (code, err.splitlines()[0]) == (130, "Stopped.")
+    state = torch.load(out / "checkpoint.pt", weights_only=False)
+    assert state["step"] == 12
 
 
 @posix

@@ -315,6 +315,21 @@ def test_the_manifest_lists_the_whole_study_and_what_an_earlier_plan_recorded(tm
     assert set(json.loads((tmp_path / "study.json").read_text())["runs"]) == {"b", "c"}
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"config": {}'])
+def test_a_damaged_result_is_no_result(tmp_path, content):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "result.json").write_text(content)
+    assert {state.name: state.status for state in states(study(), tmp_path)}["a"] != "done"
+
+
+def test_a_machine_without_slurm_is_wrong_input(tmp_path):
+    pytest.importorskip("submitit")
+    if shutil.which("srun") is not None:
+        pytest.skip("SLURM is here")
+    with pytest.raises(InputError, match="a machine with SLURM"):
+        pool(tmp_path, "slurm")
+
+
 def record(folder, config, *, steps, seconds):
     folder.mkdir(parents=True)
     result = {"config": config.to_dict(), "steps": steps, "wall_seconds": seconds, "grok": {}}

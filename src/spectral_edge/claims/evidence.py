@@ -159,24 +159,20 @@ class Evidence:
             )
         self.results = results
         self._replaced = replaced or _as_it_is
+        self._read: dict[str, tuple[Run, ...]] = {}
         self._kept: dict[tuple[Any, ...], Any] = {}
 
-    @cached_property
-    def runs(self) -> tuple[Run, ...]:
-        """Every recorded run, in the order of the plans."""
-        return tuple(self._replaced(run) for run in self._recorded())
-
     def study(self, name: str, *, family: str | None = None, role: str | None = None) -> list[Run]:
-        """Recorded runs of one study.
+        """Recorded runs of one study, in the order of its plan; read when they are first asked for.
 
         Args:
             name: of the study.
             family: of the runs; None takes all.
             role: of the runs; None takes all.
         """
-        return [
-            run for run in self.runs if run.study == name and family in (None, run.family) and role in (None, run.role)
-        ]
+        if name not in self._read:
+            self._read[name] = tuple(self._replaced(run) for run in self._recorded(name))
+        return [run for run in self._read[name] if family in (None, run.family) and role in (None, run.role)]
 
     def planned(self, name: str, family: str) -> dict[str, int]:
         """Names and seeds of every run that a study plans for a family, recorded or not; empty without the study."""
@@ -253,12 +249,12 @@ class Evidence:
     def _studies(self) -> Mapping[str, RecordedStudy]:
         return recorded_studies(self.results)
 
-    def _recorded(self) -> Iterator[Run]:
-        for study in self._studies.values():
-            for run in study.recorded:
-                trace = _trace(run)
-                if trace is not None:
-                    yield _run(run, trace)
+    def _recorded(self, name: str) -> Iterator[Run]:
+        study = self._studies.get(name)
+        for run in study.recorded if study is not None else ():
+            trace = _trace(run)
+            if trace is not None:
+                yield _run(run, trace)
 
 
 def _run(run: RecordedRun, trace: Trace) -> Run:

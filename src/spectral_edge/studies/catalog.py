@@ -71,8 +71,8 @@ def same_decay() -> Study:
     """
     runs: list[Planned] = []
     seeds = (*PUBLISHED_SEEDS, *HELD_OUT["arithmetic"])
-    few = seeds[11:]
-    for operation, random in (("add", seeds[:11]), ("mul", PUBLISHED_SEEDS), ("x2_y2", PUBLISHED_SEEDS)):
+    dealt, few = seeds[:11], seeds[11:]
+    for operation, random in (("add", dealt), ("mul", PUBLISHED_SEEDS), ("x2_y2", PUBLISHED_SEEDS)):
         for seed in random:
             runs.append(_without(f"{operation}-random", "arithmetic", seed, operation=operation, random_labels=True))
     for operation, little in (("add", few), ("sub", PUBLISHED_SEEDS)):
