@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from spectral_edge.claims import Entry, Evidence, Ledger, Verdict, load_claims, recorded_verdicts
+from spectral_edge.claims import Entry, Evidence, Ledger, Recorded, Verdict, load_claims, recorded_lines
 from spectral_edge.claims.ledger import chosen
 from spectral_edge.study_command import study
 from spectral_edge.terminal import COLUMNS, EXIT_FAILED, Json, fail, print_json
@@ -23,6 +23,8 @@ COLOURS = {
 }
 FRESH = Path("runs/claims")
 """Where runs that are trained for a ledger lie; those that are there already are not trained again."""
+Known = dict[tuple[str, str], Recorded]
+"""The record, by claim and family."""
 Claim = Annotated[str | None, Parameter(help="One claim by its id, for instance T5; all by default.")]
 
 
@@ -60,12 +62,8 @@ def claims(
     with Progress(*COLUMNS, console=console, transient=True) as progress:
         for one, name in progress.track(lines, description="judging"):
             found.append(ledger.judged(one, name))
-    known = recorded_verdicts(results)
-    different = (
-        []
-        if fresh
-        else [entry for entry in found if known.get((entry.claim.id, entry.family)) != entry.judgement.verdict]
-    )
+    known = {} if fresh else recorded_lines(results)
+    different = [] if fresh else [entry for entry in found if _before(entry, known) != entry.judgement.verdict]
     if as_json:
         print_json([entry.to_json() for entry in found])
     else:
@@ -73,6 +71,8 @@ def claims(
         console.print(_summary(found), markup=False, soft_wrap=True)
         if claim is not None and found:
             console.print(_told(found), markup=False, soft_wrap=True)
+        for line in _on_other_runs(found, known):
+            console.print(line, markup=False, soft_wrap=True)
     if different:
         if quiet:
             sys.exit(EXIT_FAILED)
@@ -119,6 +119,20 @@ def _told(entries: list[Entry]) -> str:
     return "\n".join(lines)
 
 
-def _differs(entry: Entry, known: dict[tuple[str, str], str]) -> str:
-    before = known.get((entry.claim.id, entry.family), "no verdict")
-    return f"{entry.claim.id}, {entry.family}: {entry.judgement.verdict}, recorded {before}"
+def _before(entry: Entry, known: Known) -> str:
+    line = known.get((entry.claim.id, entry.family))
+    return "no verdict" if line is None else line.verdict
+
+
+def _differs(entry: Entry, known: Known) -> str:
+    return f"{entry.claim.id}, {entry.family}: {entry.judgement.verdict}, recorded {_before(entry, known)}"
+
+
+def _on_other_runs(entries: list[Entry], known: Known) -> list[str]:
+    """Verdicts that stand, but not on as many runs as the recorded ones: runs came or went since."""
+    said: list[str] = []
+    for entry in entries:
+        line, runs = known.get((entry.claim.id, entry.family)), len(entry.units)
+        if line is not None and line.verdict == entry.judgement.verdict and line.runs != runs:
+            said.append(f"{entry.claim.id}, {entry.family}: same verdict, runs {runs}, recorded {line.runs}")
+    return said

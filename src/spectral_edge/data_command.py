@@ -31,7 +31,7 @@ def data(
     Args:
         family: Family of experiments; or corpus, which downloads real text for shift runs and needs the network.
         size: Preset.
-        seed: Seed of the data.
+        seed: Seed of the data; those of scan and dyck are the same for every seed.
         set_: A setting.
         out: Folder to write to; data/FAMILY-SIZE-SEED by default, data/corpus for corpus.
         as_json: Print one JSON object and nothing else.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spectral_edge import claims_command, cli, open_trace
-from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_verdicts
+from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_lines
 from spectral_edge.claims.candidates import complete
 from spectral_edge.claims.claim import NO_DECAY, SURROGATES
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
@@ -184,6 +184,20 @@ def test_deleting_results_turns_claims_to_not_testable_and_the_exit_code_says_so
     assert "M2, arithmetic: not testable here, recorded" in err
 
 
+def test_a_verdict_that_stands_on_other_runs_is_told(few, tmp_path, capsys):
+    kept = tmp_path / "results"
+    shutil.copytree(few, kept)
+    lines = [entry.to_json() for entry in Ledger(Evidence(kept)).entries(claim="M1", family="arithmetic")]
+    (kept / "claims").mkdir()
+    (kept / "claims" / "ledger.json").write_text(json.dumps({"ledger": lines}))
+    typed = ["claims", "--claim", "M1", "--family", "arithmetic", "--results", str(kept)]
+    cli.main(typed)
+    assert "same verdict" not in capsys.readouterr().out
+    shutil.rmtree(kept / "grokking" / "sub-42")
+    cli.main(typed)
+    assert "M1, arithmetic: same verdict, runs 1, recorded 2" in capsys.readouterr().out
+
+
 def test_a_result_without_its_trace_supports_nothing(few, tmp_path):
     kept = tmp_path / "results"
     shutil.copytree(few, kept)
@@ -274,7 +288,7 @@ def test_wrong_input_is_named(few, tmp_path):
     record.parent.mkdir(parents=True)
     record.write_text("[]")
     with pytest.raises(InputError, match="make claims"):
-        recorded_verdicts(tmp_path / "kept")
+        recorded_lines(tmp_path / "kept")
     broken = tmp_path / "results" / "theory"
     broken.mkdir(parents=True)
     (broken / "lifecycle_again.json").write_text("{}")

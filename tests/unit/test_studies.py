@@ -273,6 +273,12 @@ def test_two_processes_do_not_share_a_folder_and_a_dead_ones_lock_is_taken_over(
     assert not (tmp_path / ".lock").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_wrong_input(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"a folder that can be written.* choose another --out"):
+        worked(study(), tmp_path / "file" / "study")
+
+
 def test_a_run_waits_for_the_process_that_still_trains_it(tmp_path):
     pytest.importorskip("fcntl")
     folder = tmp_path / "a"

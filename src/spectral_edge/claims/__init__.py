@@ -12,7 +12,7 @@ from spectral_edge.claims.claim import (
     Unit,
 )
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.ledger import RECORD, Entry, Ledger, Spread, load_claims, recorded_verdicts
+from spectral_edge.claims.ledger import RECORD, Entry, Ledger, Recorded, Spread, load_claims, recorded_lines
 from spectral_edge.claims.rules import Judgement, Verdict, judge
 
 __all__ = [
@@ -29,11 +29,12 @@ __all__ = [
     "Ledger",
     "Measured",
     "Published",
+    "Recorded",
     "Run",
     "Spread",
     "Unit",
     "Verdict",
     "judge",
     "load_claims",
-    "recorded_verdicts",
+    "recorded_lines",
 ]

@@ -202,8 +202,21 @@ def load_claims(*files: Path) -> list[Claim]:
     return sorted(found.values(), key=lambda claim: (_CHAPTERS.find(claim.id[0]), claim.id))
 
 
-def recorded_verdicts(results: Path) -> dict[tuple[str, str], str]:
-    """The recorded verdict of each claim and family; empty where none is recorded.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is on record for one claim and family.
+
+    Attributes:
+        verdict: in words.
+        runs: how many it was judged on.
+    """
+
+    verdict: str
+    runs: int
+
+
+def recorded_lines(results: Path) -> dict[tuple[str, str], Recorded]:
+    """The record of each claim and family; empty where none is there.
 
     Raises:
         InputError: if the record cannot be read.
@@ -213,7 +226,7 @@ def recorded_verdicts(results: Path) -> dict[tuple[str, str], str]:
         return {}
     try:
         lines = json.loads(path.read_text(encoding="utf-8"))["ledger"]
-        return {(line["id"], line["family"]): line["verdict"] for line in lines}
+        return {(line["id"], line["family"]): Recorded(line["verdict"], line["runs"]) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"record of verdicts {path}",

@@ -49,12 +49,21 @@ def unlock(file: TextIO) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Holds the lock of a study's folder.
+    """Makes a study's folder where it is missing, and holds its lock.
 
     Raises:
-        InputError: where a living process has it.
+        InputError: where the folder cannot be written, or a living process has it.
     """
-    file = try_lock(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = try_lock(folder)
+    except OSError as error:
+        raise InputError(
+            f"study folder {folder}",
+            expected="a folder that can be written",
+            found=error.strerror or str(error),
+            remedy="choose another --out",
+        ) from error
     if file is None:
         raise InputError(
             f"study folder {folder}",

@@ -59,10 +59,9 @@ def work(
         Where every run stands in the end.
 
     Raises:
-        InputError: if the folder holds another study, or another process works on it.
+        InputError: if the folder holds another study or cannot be written, or another process works on it.
         KeyboardInterrupt: on Ctrl-C, after the runs under way saved themselves; a second one ends them at once.
     """
-    out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         (out / STOP).unlink(missing_ok=True)
         write_manifest(study, out, command)
