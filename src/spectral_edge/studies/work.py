@@ -1,6 +1,7 @@
 """Works a study off: every run in a folder of its own, resumable at any instant, and a manifest of what made what.
 
-A finished run leaves `result.json` and `trace/`; what it needed to be resumed is removed. `study.json` is the manifest.
+A finished run leaves `result.json` and a compact `trace/`; what it needed to be resumed is removed. `study.json` is the
+manifest.
 """
 
 import json
@@ -23,10 +24,12 @@ from typing import Any
 
 from spectral_edge.errors import InputError, SpectralEdgeWarning
 from spectral_edge.experiments import Progress, RunConfig, run
+from spectral_edge.experiments.folder import TRACE
 from spectral_edge.studies.lock import locked, try_lock, unlock
 from spectral_edge.studies.plan import Planned, Study
 from spectral_edge.studies.pool import Job, Pool
 from spectral_edge.studies.progress import FAILURE, PROGRESS, State, read_json, recorded, say, state_of
+from spectral_edge.trace import compact
 
 MANIFEST, STOP = "study.json", ".stop"
 _SAY_EVERY, _LOOK_EVERY = 1.0, 1.0
@@ -290,9 +293,10 @@ def _failed(folder: Path, error: Exception) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what a finished run needs no more."""
+    """Removes what a finished run needs no more, and halves its trace."""
     for path in (*folder.glob("checkpoint.pt*"), *folder.glob(f"{PROGRESS}*"), folder / FAILURE):
         path.unlink(missing_ok=True)
+    compact(folder / TRACE)
 
 
 def _note_finished(out: Path, name: str) -> None:

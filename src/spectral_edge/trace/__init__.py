@@ -1,5 +1,6 @@
 """The append-only store of lag rows, probe rows, metrics and metadata."""
 
+from spectral_edge.trace.compaction import compact
 from spectral_edge.trace.reader import (
     Segment,
     generations,
@@ -19,6 +20,7 @@ __all__ = [
     "SegmentHeader",
     "SegmentWriter",
     "TraceWriter",
+    "compact",
     "generations",
     "metrics",
     "notes",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from spectral_edge.trace.schema import intact
+from spectral_edge.trace.schema import intact, seal, single_dtype
 
 _DIGITS = 20
 
@@ -121,25 +121,60 @@ class RecordFile(AppendFile):
 
 
 def read_records(path: Path, dtype: np.dtype[Any], limit: int | None = None) -> tuple[NDArray[np.void], bool]:
-    """The complete records of a file, as a memory map, and whether a torn tail was left out.
+    """The complete records of a file, and whether a torn tail was left out.
+
+    They are a memory map, or a copy in double precision where the file is compact.
 
     Args:
         path: a .npy file of such records; a missing one is empty.
         dtype: of the records.
         limit: how many records to read at most.
     """
-    start = len(_header(dtype, 0))
+    stored = stored_dtype(path, dtype)
+    start = len(_header(stored, 0))
     size = path.stat().st_size if path.exists() else 0
-    count, rest = divmod(max(size - start, 0), dtype.itemsize)
+    count, rest = divmod(max(size - start, 0), stored.itemsize)
     torn = rest > 0 or 0 < size < start
     if limit is not None and limit <= count:
         count, torn = limit, False
     if count == 0:
         return np.empty(0, dtype=dtype), torn
-    mapped = np.memmap(path, dtype=dtype, mode="r", offset=start, shape=(count,))
+    mapped = np.memmap(path, dtype=stored, mode="r", offset=start, shape=(count,))
     if not intact(mapped[-1].tobytes()):
-        return mapped[:-1], True
-    return mapped, torn
+        mapped, torn = mapped[:-1], True
+    return mapped if stored == dtype else mapped.astype(dtype), torn
+
+
+def stored_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """How the records of a file are stored: as they are, or compact; its own header tells."""
+    single = single_dtype(dtype)
+    header = _header(single, 0)
+    if not path.exists():
+        return dtype
+    with path.open("rb") as file:
+        found = file.read(len(header))
+    # The number of records stands at the end of the header.
+    return single if found[: header.rindex(b"'shape'")] == header[: header.rindex(b"'shape'")] else dtype
+
+
+def write_records(path: Path, records: NDArray[np.void]) -> None:
+    """Writes a whole file of records anew, so that readers see the old one or the new one.
+
+    Raises:
+        OSError: where it cannot be written; the old one is still there then.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(_header(records.dtype, len(records)))
+            for record in records:
+                file.write(seal(record))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _header(dtype: np.dtype[Any], count: int) -> bytes:

@@ -13,23 +13,7 @@ from numpy.typing import NDArray
 from spectral_edge.errors import Outcome, TraceError, warn
 from spectral_edge.records import Inventory, Note, ProbeRow
 from spectral_edge.trace.log import RecordFile, read_records
-from spectral_edge.trace.schema import (
-    FORMAT,
-    LADDER,
-    LOG,
-    NEXT_UPDATE,
-    PROBES,
-    PRODUCTS,
-    ROWS,
-    SKETCHES,
-    VERSION,
-    inventory_from_json,
-    ladder_dtype,
-    probe_dtype,
-    product_dtype,
-    row_dtype,
-    sketch_dtype,
-)
+from spectral_edge.trace.schema import FORMAT, LOG, NEXT_UPDATE, VERSION, inventory_from_json, record_dtypes
 from spectral_edge.trace.writer import Position, SegmentWriter, segment_folder
 
 Array = NDArray[np.float64]
@@ -107,7 +91,7 @@ def read_folder(folder: Path, *, generation: int | None = None) -> list[Segment]
             remedy="check the path; a trace is what Monitor(out=...) writes",
         )
     _check_version(folder, _load_json(header))
-    headers = _headers(folder)
+    headers = segment_headers(folder)
     available = sorted({plain["generation"] for plain in headers.values()})
     wanted = available[-1] if generation is None and available else generation
     tips = [number for number, plain in headers.items() if plain["generation"] == wanted]
@@ -173,7 +157,7 @@ def _kept(file: RecordFile | None, count: int) -> NDArray[np.void]:
 
 def generations(folder: Path) -> list[int]:
     """The generations that a trace folder holds."""
-    return sorted({plain["generation"] for plain in _headers(folder).values()})
+    return sorted({plain["generation"] for plain in segment_headers(folder).values()})
 
 
 def position_on_disk(folder: Path, position: Position) -> tuple[Position | None, bool]:
@@ -182,7 +166,7 @@ def position_on_disk(folder: Path, position: Position) -> tuple[Position | None,
     Returns:
         None if there is no such segment, or another run's of the same number.
     """
-    headers = _headers(folder)
+    headers = segment_headers(folder)
     plain = headers.get(position.segment)
     if plain is None or plain.get("identity") != position.identity:
         return None, False
@@ -200,7 +184,7 @@ def position_before(folder: Path, step: int) -> Position | None:
 
     What is written of one step may be cut off anywhere, so that a run which goes on writes the whole step again.
     """
-    headers = _headers(folder)
+    headers = segment_headers(folder)
     newest = max((plain["generation"] for plain in headers.values()), default=-1)
     number = max((n for n, plain in headers.items() if plain["generation"] == newest), default=None)
     limit: Position | None = None
@@ -230,8 +214,8 @@ def _log_before(path: Path, step: int, limit: int | None) -> int:
     return end
 
 
-def _headers(folder: Path) -> dict[int, dict[str, Any]]:
-    """The headers of a folder's segments by number."""
+def segment_headers(folder: Path) -> dict[int, dict[str, Any]]:
+    """The headers of a folder's segments by number, as plain values."""
     found: dict[int, dict[str, Any]] = {}
     for place in sorted(folder.glob("segment-*/segment.json")):
         name = re.fullmatch(r"segment-(\d+)", place.parent.name)
@@ -312,13 +296,8 @@ def _read_segment(folder: Path, number: int, plain: dict[str, Any], limit: Posit
     parent = plain["parent"]
     files: list[NDArray[np.void]] = []
     torn = False
-    for name, dtype, count in (
-        (ROWS, row_dtype(len(entries), horizon, plain["row_metadata"]), limit and limit.rows),
-        (PROBES, probe_dtype(len(entries), horizon), limit and limit.probes),
-        (PRODUCTS, product_dtype(len(entries)), limit and limit.products),
-        (LADDER, ladder_dtype(len(entries), horizon), limit and limit.ladder),
-        (SKETCHES, sketch_dtype(plain.get("cells", 0)), limit and limit.sketches),
-    ):
+    counts = (limit.rows, limit.probes, limit.products, limit.ladder, limit.sketches) if limit else (None,) * 5
+    for (name, dtype), count in zip(record_dtypes(plain).items(), counts, strict=True):
         records, broken = read_records(place / name, dtype, count)
         files.append(records)
         torn |= broken

@@ -8,7 +8,7 @@ A segment may continue another from a given position, so a rewind is a branch an
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from spectral_edge.quantities import ROW_METADATA
 from spectral_edge.records import Inventory, TensorInfo
 
 FORMAT = "spectral-edge-trace"
-VERSION = 1
+VERSION = 2
+"""Version 1 knew no records in single precision."""
 
 ROWS, PROBES, PRODUCTS, LOG = "rows.npy", "probes.npy", "products.npy", "log.jsonl"
 LADDER, SKETCHES = "ladder.npy", "sketches.npy"
@@ -62,7 +63,27 @@ def sketch_dtype(cells: int) -> np.dtype[Any]:
     return np.dtype([("step", "<i8"), ("restart", "<i4"), ("cells", "<f8", (cells,)), ("crc", "<u4")])
 
 
-def seal(record: NDArray[np.void]) -> bytes:
+def record_dtypes(header: Mapping[str, Any]) -> dict[str, np.dtype[Any]]:
+    """The records of a segment by the name of their file, from its header as plain values."""
+    entries, horizon = len(header["entries"]), header["horizon"]
+    return {
+        ROWS: row_dtype(entries, horizon, header["row_metadata"]),
+        PROBES: probe_dtype(entries, horizon),
+        PRODUCTS: product_dtype(entries),
+        LADDER: ladder_dtype(entries, horizon),
+        SKETCHES: sketch_dtype(header.get("cells", 0)),
+    }
+
+
+def single_dtype(double: np.dtype[Any]) -> np.dtype[Any]:
+    """The same record in a compact trace: vectors in single precision, numbers as they are."""
+    found: list[tuple[Any, ...]] = []
+    for name, (kind, *_) in (double.fields or {}).items():
+        found.append((name, "<f4", kind.shape) if kind.shape else (name, kind.str))
+    return np.dtype(found)
+
+
+def seal(record: NDArray[np.void] | np.void) -> bytes:
     """A record's bytes with the checksum of all that stands before it."""
     payload = record.tobytes()[:-4]
     return payload + zlib.crc32(payload).to_bytes(4, "little")
