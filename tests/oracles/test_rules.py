@@ -68,9 +68,10 @@ def test_every_class_has_to_be_beaten_and_be_there():
     assert "two" in found.because
 
 
-def test_ties_lose():
-    made = [Unit(Measured(f"{i}", 0.0), {"one": Measured(f"{i}", 0.0)}) for i in range(12)]
-    assert judge(made, classes=("one",), published=NOTHING, claims=CLAIMS).tallies["one"].wins == Rate(0, 12)
+@pytest.mark.parametrize(("run", "control", "wins"), [(0, 0, 0), (-2, -2 - 1e-7, 0), (2 + 1e-5, 2, 12), (1e-9, 0, 12)])
+def test_ties_up_to_rounding_lose(run, control, wins):
+    made = [Unit(Measured(f"{i}", run), {"one": Measured(f"{i}", control)}) for i in range(12)]
+    assert judge(made, classes=("one",), published=NOTHING, claims=CLAIMS).tallies["one"].wins == Rate(wins, 12)
 
 
 def test_a_criterion_that_controls_meet_does_not_discriminate_whatever_the_scalar_says():

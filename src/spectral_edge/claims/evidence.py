@@ -114,16 +114,20 @@ class Run:
             members = {index for some in named for index in some}
         return sum(inventory.tensors[index].numel for index in members)
 
-    def noise(self, recipe: Recipe = OPTIMIZER_NOISE) -> "Run":
-        """The same run with noise of its norms in place of its updates; the same draws every time."""
-        seed = zlib.crc32(f"{self.path} {recipe}".encode())
-        return replace(self, name=f"{self.name} (noise)", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
+    def noise(self, recipe: Recipe = OPTIMIZER_NOISE, *, name: str = SURROGATES) -> "Run":
+        """The same run with noise of its norms in place of its updates.
+
+        The draws follow from the run's path and the name of the noise, the same every time: were numbers of the recipe
+        in the seed, their last digit would change them all.
+        """
+        seed = zlib.crc32(f"{self.path} {name}".encode())
+        return replace(self, name=f"{self.name} ({name})", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
 
     def noises(self) -> dict[str, "Run"]:
         """Noise in its place, by class: of the optimizer's memory, of the run's own, with a drift of the run's size."""
         rows = self.trace.lag_rows(self.watched)
         recipes = {SURROGATES: OPTIMIZER_NOISE, AR_NOISE: remembering(rows), DRIFT_NOISE: drifting(rows)}
-        return {name: replace(self.noise(recipe), name=f"{self.name} ({name})") for name, recipe in recipes.items()}
+        return {name: self.noise(recipe, name=name) for name, recipe in recipes.items()}
 
 
 @dataclass(frozen=True, eq=False)

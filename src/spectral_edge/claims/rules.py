@@ -37,6 +37,9 @@ ERROR = 0.05
 ALTERNATIVE, POWER = 0.95, 0.8
 """P(run > control) for which power is stated, and the power at which runs would decide."""
 MOST_RUNS = 500
+TIE = 1e-6
+"""Relative difference of two scalars below which they are equal: surrogates keep norms up to rounding, and what is a
+function of norms alone would be told apart by the last digit."""
 
 Interval = tuple[float, float]
 
@@ -195,7 +198,7 @@ def _clopper_pearson(count: int, of: int) -> Interval:
 def _tally(units: Sequence[Unit], name: str) -> Tally:
     pairs = [(unit.run.value, unit.controls[name].value) for unit in units if name in unit.controls]
     known = [(run, control) for run, control in pairs if run is not None and control is not None]
-    wins = sum(run > control for run, control in known)
+    wins = sum(run - control > TIE * max(abs(run), abs(control)) for run, control in known)
     passed = _passed([unit.controls[name].passed for unit in units if name in unit.controls])
     return Tally(Rate(wins, len(known)) if known else None, e_value(wins, len(known)), passed)
 
