@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -99,6 +99,18 @@ def plain(ax: Axes) -> None:
     ax.tick_params(labelsize=SMALL, colors=INK, which="both")
     ax.grid(visible=True, axis="y", which="major", color="#ececec", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def titled(ax: Axes, title: str, x: str, y: str) -> None:
+    """What a panel shows, and what its axes are."""
+    ax.set_title(title, loc="left", fontsize=LARGE, fontweight="bold", color=INK)
+    ax.set_xlabel(x, fontsize=NORMAL, color=INK)
+    ax.set_ylabel(y, fontsize=NORMAL, color=INK)
+
+
+def legend(ax: Axes, place: Literal["best", "upper right", "lower right", "lower left", "center right"]) -> None:
+    """What a panel's lines are, without a frame."""
+    ax.legend(loc=place, fontsize=SMALL, frameon=False, labelcolor=INK)
 
 
 def time_axis(ax: Axes, views: Sequence[RunView]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spectral_edge.plots.frame import COLOURS, FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain
+from spectral_edge.plots.frame import COLOURS, FAINT, INK, NORMAL, SMALL, legend, new_figure, plain, titled
 from spectral_edge.theory.detection import Phase
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def overlaps_panel(ax: Axes, result: BbpResult) -> None:
     _thresholds(ax, result)
     ax.axhline(result.chance, color=FAINT, linewidth=1, linestyle=":", label="chance for u, 1/W")
     ax.set_ylim(-0.02, 1.34)
-    _titled(
+    titled(
         ax,
         "Seen early, read late: drawn (points), formula (lines)",
         "planted strength d",
@@ -82,7 +82,7 @@ def phase_panel(ax: Axes, result: BbpResult) -> None:
     for place, colour in zip(result.thresholds_over_noise, (LEFT, RIGHT), strict=True):
         ax.plot(result.effective_dimension, place, "o", color=colour)
     title = f"Parameters help detection, not direction (W = {settings.window})"
-    _titled(ax, title, "effective dimension of the noise (P if isotropic)", "d over noise norm of a row")
+    titled(ax, title, "effective dimension of the noise (P if isotropic)", "d over noise norm of a row")
 
 
 def _sigma(ax: Axes, result: BbpResult) -> None:
@@ -94,8 +94,8 @@ def _sigma(ax: Axes, result: BbpResult) -> None:
     )
     _thresholds(ax, result)
     ax.set_yscale("log")
-    _titled(ax, "sigma$_1$ moves only once d rivals the noise", "planted strength d", "ratio")
-    ax.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=INK)
+    titled(ax, "sigma$_1$ moves only once d rivals the noise", "planted strength d", "ratio")
+    legend(ax, "lower right")
 
 
 def _published(ax: Axes, result: BbpResult) -> None:
@@ -105,7 +105,7 @@ def _published(ax: Axes, result: BbpResult) -> None:
     ax.set_xscale("log")
     ax.set_ylim(0, 1.34 * max(result.ratio_limit, 5.0))
     _thresholds(ax, result)
-    _titled(ax, "The published ratio does not see the signal", "planted strength d", "sigma$_W$ / d$_{crit}$")
+    titled(ax, "The published ratio does not see the signal", "planted strength d", "sigma$_W$ / d$_{crit}$")
     _legend_row(ax)
 
 
@@ -134,9 +134,3 @@ def _legend_row(ax: Axes) -> None:
         loc="upper center", ncols=3, fontsize=SMALL, labelcolor=INK, framealpha=1, edgecolor="none", borderaxespad=0.2
     )
     legend.set_zorder(5)
-
-
-def _titled(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    ax.set_title(title, loc="left", fontsize=LARGE, fontweight="bold", color=INK)
-    ax.set_xlabel(xlabel, fontsize=NORMAL, color=INK)
-    ax.set_ylabel(ylabel, fontsize=NORMAL, color=INK)

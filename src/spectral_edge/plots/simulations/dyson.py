@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectral_edge.plots.frame import COLOURS, FAINT, INK, LARGE, NORMAL, SMALL, new_figure, plain, shades
+from spectral_edge.plots.frame import (
+    COLOURS,
+    FAINT,
+    INK,
+    SMALL,
+    legend,
+    new_figure,
+    plain,
+    shades,
+    titled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,22 +44,12 @@ def draw(result: DysonResult) -> Figure:
     return figure
 
 
-def _words(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.set_title(title, loc="left", fontsize=LARGE, fontweight="bold", color=INK)
-    ax.set_xlabel(x, fontsize=NORMAL, color=INK)
-    ax.set_ylabel(y, fontsize=NORMAL, color=INK)
-
-
-def _key(ax: Axes, place: Literal["best", "upper right", "lower left", "center right"]) -> None:
-    ax.legend(loc=place, fontsize=SMALL, frameon=False, labelcolor=INK)
-
-
 def _paths(ax: Axes, result: DysonResult) -> None:
     for j, colour in enumerate(shades(result.path.shape[1])):
         ax.plot(result.time, result.path[:, j], color=colour, linewidth=1.4)
     ax.set_xlim(0, result.time[-1])
     ax.set_ylim(bottom=0)
-    _words(
+    titled(
         ax,
         f"Levels repel: closest approach {result.closest:.2g} in the second half",
         "time",
@@ -77,8 +77,8 @@ def _drift(ax: Axes, result: DysonResult) -> None:
         title = f"No matrix is known at beta = {result.settings.beta:g}"
     ax.set_xticks(level)
     ax.margins(y=0.25)
-    _key(ax, "best")
-    _words(ax, title, "level j", "drift (singular value per time)")
+    legend(ax, "best")
+    titled(ax, title, "level j", "drift (singular value per time)")
 
 
 def _spacing(ax: Axes, result: DysonResult) -> None:
@@ -87,10 +87,10 @@ def _spacing(ax: Axes, result: DysonResult) -> None:
     ax.plot(result.spacing, result.surmise, color=INK, linewidth=2, label=f"surmise, beta = {result.settings.beta:g}")
     ax.plot(result.spacing, np.exp(-result.spacing), color=FAINT, linestyle="--", linewidth=1.5, label="no repulsion")
     ax.set_xlim(0, result.spacing[-1] + width / 2)
-    _key(ax, "upper right")
+    legend(ax, "upper right")
     found = result.estimate
     title = f"Spacings: beta = {found.beta:.2f} ({found.low:.2f} to {found.high:.2f})"
-    _words(ax, title, "spacing / its mean", "density")
+    titled(ax, title, "spacing / its mean", "density")
 
 
 def _memory(ax: Axes, result: DysonResult) -> None:
@@ -101,10 +101,10 @@ def _memory(ax: Axes, result: DysonResult) -> None:
     ax.plot(result.lag, result.window_memory, "o-", color=COLOURS["run"], markersize=5, label="rolling window")
     ax.set_xlim(0, result.lag[-1])
     ax.set_ylim(top=1.05)
-    _key(ax, "upper right")
+    legend(ax, "upper right")
     corner_text = (
         f"a level passes a neighbour's old place in\n{result.window_past:.0%} of the window's steps,"
         f" {result.diffusion_past:.0%} of the diffusion's"
     )
     ax.text(0.985, 0.66, corner_text, transform=ax.transAxes, ha="right", va="top", fontsize=SMALL, color=INK)
-    _words(ax, "A rolling window is not this diffusion", "lag (observations)", r"autocorrelation of $|X|^2$")
+    titled(ax, "A rolling window is not this diffusion", "lag (observations)", r"autocorrelation of $|X|^2$")

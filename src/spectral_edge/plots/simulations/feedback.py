@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectral_edge.plots.frame import COLOURS, FAINT, INK, LARGE, NORMAL, SMALL, empty, new_figure, plain
+from spectral_edge.plots.frame import (
+    COLOURS,
+    FAINT,
+    INK,
+    SMALL,
+    empty,
+    legend,
+    new_figure,
+    plain,
+    titled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,16 +44,6 @@ def draw(result: FeedbackResult) -> Figure:
     return figure
 
 
-def _words(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.set_title(title, loc="left", fontsize=LARGE, fontweight="bold", color=INK)
-    ax.set_xlabel(x, fontsize=NORMAL, color=INK)
-    ax.set_ylabel(y, fontsize=NORMAL, color=INK)
-
-
-def _key(ax: Axes, place: Literal["best", "upper right", "lower left", "center right"]) -> None:
-    ax.legend(loc=place, fontsize=SMALL, frameon=False, labelcolor=INK)
-
-
 def _states(ax: Axes, result: FeedbackResult) -> None:
     unstable = result.branch_unstable
     for name, mask, style in (("stable states", ~unstable, "-"), ("unstable state", unstable, ":")):
@@ -57,7 +57,7 @@ def _states(ax: Axes, result: FeedbackResult) -> None:
     )
     ax.set_xlim(result.settings.low, result.settings.high)
     ax.set_ylim(-0.03, 1.03)
-    _key(ax, "center right")
+    legend(ax, "center right")
     low, high = result.folds
     if np.isfinite(high):
         title = f"Two states for drives from {low:.2f} to {high:.2f}"
@@ -65,7 +65,7 @@ def _states(ax: Axes, result: FeedbackResult) -> None:
         title = f"Two states above {low:.2f}: once lost, the gap stays lost"
     else:
         title = "One state at every drive"
-    _words(ax, title, "drive-to-noise ratio E", "persistence q")
+    titled(ax, title, "drive-to-noise ratio E", "persistence q")
 
 
 def _areas(ax: Axes, result: FeedbackResult) -> None:
@@ -78,9 +78,9 @@ def _areas(ax: Axes, result: FeedbackResult) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log", nonpositive="mask")
     ax.set_ylim(top=ax.get_ylim()[1] * 2.5)
-    _key(ax, "lower left")
+    legend(ax, "lower left")
     title = "Lag dies out in slow cycles" + (", hysteresis stays" if np.isfinite(result.area_limit) else "")
-    _words(ax, title, "period of the cycle (observations)", "area enclosed in (E, q)")
+    titled(ax, title, "period of the cycle (observations)", "area enclosed in (E, q)")
 
 
 def _slowing(ax: Axes, result: FeedbackResult) -> None:
@@ -91,8 +91,8 @@ def _slowing(ax: Axes, result: FeedbackResult) -> None:
         ax.plot(result.excess, result.relaxation_measured, "o", color=COLOURS["run"], label="loop after a nudge")
         ax.set_xscale("log")
         ax.set_yscale("log")
-        _key(ax, "upper right")
-    _words(
+        legend(ax, "upper right")
+    titled(
         ax, "The high state slows down near its end", "drive above the fold, relative", "settling time (observations)"
     )
 
@@ -106,4 +106,4 @@ def _stream(ax: Axes, result: FeedbackResult) -> None:
     ax.legend(loc="center right", fontsize=SMALL, frameon=False, labelcolor=INK, bbox_to_anchor=(1.0, 0.55))
     title = f"No loop, yet stability foretells the gap: {result.exogenous[1]:.3f} at m = 1"
     ax.set_xticks(range(0, 21, 5))
-    _words(ax, title, "lag m (observations)", r"correlation of $\alpha_k$ and gap$_{k+m}$")
+    titled(ax, title, "lag m (observations)", r"correlation of $\alpha_k$ and gap$_{k+m}$")
