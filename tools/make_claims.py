@@ -32,11 +32,12 @@ from spectral_edge.claims import (
 )
 from spectral_edge.claims.candidates import CANDIDATES, search
 from spectral_edge.claims.evidence import GROKKING
+from spectral_edge.claims.onset import TRACKS, onset
 
 ROOT = Path(__file__).parents[1]
 DOCS, PICTURES = ROOT / "docs", ROOT / "docs" / "images" / "claims"
 RESULTS = ROOT / "results"
-SEARCH, SYNTHETIC = RESULTS / "claims" / "search.json", RESULTS / "claims" / "synthetic.json"
+SEARCH, ONSETS, SYNTHETIC = (RESULTS / "claims" / f"{name}.json" for name in ("search", "onsets", "synthetic"))
 ORDER = [str(verdict) for verdict in Verdict]
 CHAPTERS = {
     "H": "Headlines of the abstract",
@@ -80,9 +81,12 @@ def pages(lines: Sequence[Line], claims: Sequence[Claim]) -> dict[Path, str]:
     made = {DOCS / "claims.md": _overview(claims, of)}
     for claim in claims:
         made[DOCS / "claims" / f"{claim.id.lower()}.md"] = _page(claim, of[claim.id])
-    for name, block, make in (("held-out.md", "search", _search), ("rules.md", "synthetic", _synthetic)):
+    for name, blocks in (
+        ("held-out.md", {"onsets": _onsets, "search": _search}),
+        ("rules.md", {"synthetic": _synthetic}),
+    ):
         path = DOCS / "claims" / name
-        made[path] = filled(path.read_text(encoding="utf-8"), {block: make})
+        made[path] = filled(path.read_text(encoding="utf-8"), blocks)
     return made
 
 
@@ -99,6 +103,55 @@ def searched(evidence: Evidence) -> dict[str, Any]:
                 found[name][control] = [sum(run > other for run, other in known), len(known)]
         numbers[family] = found
     return {"command": "python tools/make_claims.py", "numbers": numbers}
+
+
+def onsets(evidence: Evidence) -> dict[str, Any]:
+    """From how many steps before its transition on each quantity of a run stands above the recorded controls."""
+    numbers: dict[str, Any] = {}
+    for family in GROKKING:
+        numbers[family] = {}
+        for name, track in TRACKS.items():
+            found = [onset(evidence, pair, track) for pair in evidence.yoked(family)]
+            pairs = [one for one in found if one is not None]
+            apart = sorted((one.steps, one.accuracy) for one in pairs if one.steps is not None)
+            numbers[family][name] = {
+                "pairs": len(pairs),
+                "steps": [steps for steps, _ in apart],
+                "accuracy": [accuracy for _, accuracy in apart],
+            }
+    return {"command": "python tools/make_claims.py", "numbers": numbers}
+
+
+def _onsets() -> list[str]:
+    """Onsets, those of a family below each other."""
+    numbers = _numbers(ONSETS)
+    if numbers is None:
+        return ["Nothing is recorded yet."]
+    rows = [
+        [
+            family,
+            name,
+            f"{len(found['steps'])} of {found['pairs']}",
+            _median(found["steps"], ",.0f"),
+            _median(found["accuracy"], ".2f"),
+        ]
+        for family, of in numbers.items()
+        for name, found in of.items()
+        if found["pairs"]
+    ]
+    head = [
+        "family",
+        "quantity",
+        "above both at the transition",
+        "ever since so many steps before",
+        "test accuracy then",
+    ]
+    return _table(head, rows).splitlines()
+
+
+def _median(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.median(known):{form}} ({min(known):{form}} to {max(known):{form}})" if known else "–"
 
 
 def _search() -> list[str]:
@@ -363,7 +416,8 @@ def main() -> None:
         entries.append(entry)
     (RESULTS / RECORD).parent.mkdir(parents=True, exist_ok=True)
     (RESULTS / RECORD).write_text(json.dumps(record(entries), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    SEARCH.write_text(json.dumps(searched(evidence), indent=1) + "\n", encoding="utf-8")
+    for path, found in ((SEARCH, searched(evidence)), (ONSETS, onsets(evidence))):
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):
         old.unlink()

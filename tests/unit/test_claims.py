@@ -15,7 +15,8 @@ import pytest
 from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_lines
 from spectral_edge.claims.candidates import complete
-from spectral_edge.claims.claim import NO_DECAY, SURROGATES
+from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, SURROGATES
+from spectral_edge.claims.onset import onset
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError, SpectralEdgeWarning
 
@@ -142,6 +143,38 @@ def test_published_statistics_are_told_of_runs_and_controls(evidence):
 
 def test_what_is_not_finite_is_no_statistic():
     assert Measured("a", 1.0, None, {"r": float("nan"), "s": np.float32(2)}).statistics == {"s": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("run", "controls", "steps"),
+    [
+        ([1, 5, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 200),
+        ([5, 5, 1, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 0),
+        ([5, 5, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 300),
+        ([5, 5, 5, 1], ([2, 2, 2, 2], [0, 0, 0, 0]), None),
+        ([5, np.nan, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 100),
+        ([5, 5, 5, 5], ([2, 2, 2, 2], [0, np.nan, 0, 0]), 100),
+    ],
+)
+def test_an_onset_is_the_last_step_from_which_a_run_stays_above_both_controls(evidence, run, controls, steps):
+    pair = next(pair for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+    made = {"run": run, "one": controls[0], "two": controls[1]}
+    at = pair.step - np.array([300, 200, 100, 0, -100])
+
+    def track(_, of):
+        values = made[of.name]
+        return at[: len(values)], np.array(values, dtype=float)
+
+    runs = {name: replace(pair.run, name=name) for name in made}
+    yoked = replace(pair, run=runs["run"], controls={NO_DECAY: runs["one"], SAME_DECAY: runs["two"]})
+    found = onset(evidence, yoked, track)
+    assert found.steps == steps
+    if steps is not None:
+        evaluated, accuracy = pair.run.metric("test_accuracy")
+        assert found.accuracy == accuracy[evaluated <= pair.step - steps][-1]
+    assert onset(evidence, replace(yoked, controls={NO_DECAY: runs["one"]}), track) is None
+    made["run"] = [*run, -1.0]  # what comes after the transition does not count
+    assert onset(evidence, yoked, track) == found
 
 
 def test_every_prediction_and_headline_is_a_claim():

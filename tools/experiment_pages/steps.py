@@ -72,7 +72,7 @@ def own_steps(book: Book, family: str) -> list[str]:
         ours = {run.seed: run.grok(criterion) for run in runs}
         if ours:
             rows.append(_joint_row(f"{family}, {_short(criterion)}", ours, None))
-    head = ["", "seed 42 / 137 / 2024", "published at this size", "all seeds: mean [95 %]"]
+    head = ["", "seed 42 / 137 / 2024", "published at this size", "all seeds: geometric mean [95 %]"]
     return table(head, rows) if rows else [NOTHING]
 
 
@@ -88,7 +88,7 @@ def joint_steps(book: Book) -> list[str]:
             rows.append(_joint_row(f"{family}, {operation}, first 0.90", mine, theirs[operation]))
         worst = {run.seed: run.grok("first_95") for run in runs}
         rows.append(_joint_row(f"{family}, the worst, first 0.95", worst, None))
-    return table(["", "ours: seed 42 / 137 / 2024", "published", "ours: mean [95 %]"], rows)
+    return table(["", "ours: seed 42 / 137 / 2024", "published", "ours: geometric mean [95 %]"], rows)
 
 
 def _joint_row(title: str, ours: Mapping[int, int | None], theirs: object) -> list[str]:
@@ -98,7 +98,7 @@ def _joint_row(title: str, ours: Mapping[int, int | None], theirs: object) -> li
     elif isinstance(theirs, Sequence):
         published = f"{step(theirs[0])} ± {step(theirs[1])}"
     met = [value for value in ours.values() if value is not None]
-    reached = f"{len(met)} of {len(ours)}: {estimate(intervals.mean(met), step)}" if ours else NONE
+    reached = f"{len(met)} of {len(ours)}: {estimate(intervals.geometric(met), step)}" if ours else NONE
     return [title, " / ".join(_met(ours, seed) for seed in SEEDS), published, reached]
 
 

@@ -28,4 +28,6 @@ CLAIM = Claim(
     units=held_out_units(read),
     unit="progress share of v_1",
     whose=Criterion.OURS,
+    note="It marks the transition and does not foretell it: it rises when the test accuracy has begun to, and it is as "
+    "large while a model memorises, in controls too. [What holds instead](held-out.md) says from when on it tells them apart.",
 )
