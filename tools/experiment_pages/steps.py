@@ -98,7 +98,10 @@ def _joint_row(title: str, ours: Mapping[int, int | None], theirs: object) -> li
     elif isinstance(theirs, Sequence):
         published = f"{step(theirs[0])} ± {step(theirs[1])}"
     met = [value for value in ours.values() if value is not None]
-    reached = f"{len(met)} of {len(ours)}: {estimate(intervals.geometric(met), step)}" if ours else NONE
+    mean = intervals.geometric(met)
+    # Two steps say nothing of their spread: the interval would reach over all numbers.
+    found = estimate(mean, step) if mean is None or len(met) > 2 else step(mean.value)
+    reached = f"{len(met)} of {len(ours)}: {found}" if ours else NONE
     return [title, " / ".join(_met(ours, seed) for seed in SEEDS), published, reached]
 
 
