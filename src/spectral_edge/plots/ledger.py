@@ -34,7 +34,7 @@ SHORT = {
 COMMON = ("arithmetic", "dual", "tri", "dyck", "scan", "stories", "shift")
 """Families with a column of their own; what else a claim is judged on shares the last one."""
 OTHER = "other"
-_OTHER_WIDTH, _WORD = 1.8, 0.85
+_OTHER_WIDTH, _WORD = 2.6, 0.85
 """Width of the last column, and that from which a cell holds a word, in columns."""
 _ROW_PX, _TOP_PX, _BOTTOM_PX, _LEFT_PX, _RIGHT_PX = 30, 60, 20, 560, 30
 _HEAD_PX, _GAP_PX, _FOOT_PX = 34, 64, 62
