@@ -67,15 +67,16 @@ def grokking() -> Study:
 def same_decay() -> Study:
     """Runs with the decay of the grokking study but no transition, and runs with the transition but no decay.
 
-    One for each run of the grokking study: labels dealt at random, or too few examples.
+    Of two kinds, which differ: labels dealt at random, and too few examples. Every held-out run of arithmetic has one of
+    each.
     """
     runs: list[Planned] = []
-    seeds = (*PUBLISHED_SEEDS, *HELD_OUT["arithmetic"])
-    dealt, few = seeds[:11], seeds[11:]
+    held_out = HELD_OUT["arithmetic"]
+    dealt = (*PUBLISHED_SEEDS, *held_out)
     for operation, random in (("add", dealt), ("mul", PUBLISHED_SEEDS), ("x2_y2", PUBLISHED_SEEDS)):
         for seed in random:
             runs.append(_without(f"{operation}-random", "arithmetic", seed, operation=operation, random_labels=True))
-    for operation, little in (("add", few), ("sub", PUBLISHED_SEEDS)):
+    for operation, little in (("add", held_out), ("sub", PUBLISHED_SEEDS)):
         for seed in little:
             runs.append(_without(f"{operation}-little", "arithmetic", seed, operation=operation, train_fraction=0.2))
     for family, steps in (("dyck", 8_000), ("scan", 4_000)):
