@@ -20,7 +20,9 @@ import spectral_edge
 from experiment_pages.words import filled
 from spectral_edge.claims import (
     GROKKING_CONTROLS,
+    NO_DECAY,
     RECORD,
+    SAME_DECAY,
     Claim,
     Criterion,
     Entry,
@@ -32,7 +34,7 @@ from spectral_edge.claims import (
 )
 from spectral_edge.claims.candidates import CANDIDATES, search
 from spectral_edge.claims.evidence import GROKKING
-from spectral_edge.claims.onset import TRACKS, onset
+from spectral_edge.claims.onset import TRACKS, onset, relief
 
 ROOT = Path(__file__).parents[1]
 DOCS, PICTURES = ROOT / "docs", ROOT / "docs" / "images" / "claims"
@@ -48,6 +50,7 @@ CHAPTERS = {
     "N": "What holds instead",
 }
 Line = Mapping[str, Any]
+_FALLEN = "test loss a tenth below its peak for good"
 _SHORT = {
     Criterion.PUBLISHED: "published criterion",
     Criterion.READING: "criterion",
@@ -106,19 +109,26 @@ def searched(evidence: Evidence) -> dict[str, Any]:
 
 
 def onsets(evidence: Evidence) -> dict[str, Any]:
-    """From how many steps before its transition on each quantity of a run stands above the recorded controls."""
+    """From how many steps before its transition on each quantity of a run stands above a control of each class."""
     numbers: dict[str, Any] = {}
     for family in GROKKING:
-        numbers[family] = {}
+        pairs = evidence.yoked(family)
+        falls = sorted(steps for pair in pairs if (steps := relief(pair.run, pair.step)) is not None)
+        numbers[family] = {"runs": len(pairs), _FALLEN: falls, "quantities": {}}
         for name, track in TRACKS.items():
-            found = [onset(evidence, pair, track) for pair in evidence.yoked(family)]
-            pairs = [one for one in found if one is not None]
-            apart = sorted((one.steps, one.accuracy) for one in pairs if one.steps is not None)
-            numbers[family][name] = {
-                "pairs": len(pairs),
-                "steps": [steps for steps, _ in apart],
-                "accuracy": [accuracy for _, accuracy in apart],
-            }
+            numbers[family]["quantities"][name] = {}
+            for control in (NO_DECAY, *SAME_DECAY):
+                found = [
+                    onset(evidence, pair.run, pair.step, pair.controls[control], track)
+                    for pair in pairs
+                    if control in pair.controls
+                ]
+                known = [one for one in found if one is not None]
+                numbers[family]["quantities"][name][control] = {
+                    "pairs": len(known),
+                    "steps": sorted(one.steps for one in known if one.steps is not None),
+                    "whole": sum(one.whole for one in known),
+                }
     return {"command": "python tools/make_claims.py", "numbers": numbers}
 
 
@@ -128,30 +138,33 @@ def _onsets() -> list[str]:
     if numbers is None:
         return ["Nothing is recorded yet."]
     rows = [
-        [
-            family,
-            name,
-            f"{len(found['steps'])} of {found['pairs']}",
-            _median(found["steps"], ",.0f"),
-            _median(found["accuracy"], ".2f"),
-        ]
+        [family, name, *(_apart(found[control]) for control in found)]
         for family, of in numbers.items()
-        for name, found in of.items()
-        if found["pairs"]
+        for name, found in of["quantities"].items()
+        if any(one["pairs"] for one in found.values())
     ]
-    head = [
-        "family",
-        "quantity",
-        "above both at the transition",
-        "ever since so many steps before",
-        "test accuracy then",
+    falls = [
+        f"- {family}: {_FALLEN}, {_median(of[_FALLEN])} steps before the transition, in {len(of[_FALLEN])} of "
+        f"{of['runs']} runs, without a look at any control."
+        for family, of in numbers.items()
+        if of[_FALLEN]
     ]
-    return _table(head, rows).splitlines()
+    head = ["family", "quantity", *(f"above {kind}" for kind in (NO_DECAY, *SAME_DECAY))]
+    return [*_table(head, rows).splitlines(), "", *falls]
 
 
-def _median(values: Sequence[float | None], form: str) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.median(known):{form}} ({min(known):{form}} to {max(known):{form}})" if known else "–"
+def _apart(found: Mapping[str, Any]) -> str:
+    """In how many pairs, from how many steps before on, and in how many of them from the first reading on."""
+    if not found["pairs"]:
+        return "–"
+    whole = f"; {found['whole']} throughout" if found["whole"] else ""
+    since = f": {_median(found['steps'])}{whole}" if found["steps"] else ""
+    return f"{len(found['steps'])} of {found['pairs']}{since}"
+
+
+def _median(values: Sequence[int]) -> str:
+    around = f" ({min(values):,} to {max(values):,})" if max(values) > min(values) else ""
+    return f"{np.median(values):,.0f}{around}"
 
 
 def _search() -> list[str]:
@@ -351,7 +364,7 @@ def _statistics(claim: Claim, lines: Sequence[Line]) -> str:
     """The published statistics here: of the runs, and of each class of controls."""
     rows = [
         [line["family"], name, _spread(found)]
-        + [_spread(line["controls"][control]["statistics"].get(name)) for control in claim.controls]
+        + [_spread(line["controls"].get(control, {}).get("statistics", {}).get(name)) for control in claim.controls]
         for line in lines
         for name, found in line["statistics"].items()
     ]

@@ -71,7 +71,7 @@ class Synthetic(Evidence):
         planted = run or Recipe(turn=int(TURN * template.step), turn_energy=1.0)
         made = _made(template.run, number, "run", planted)
         controls = {SURROGATES: made.noise()}
-        for name in (NO_DECAY, SAME_DECAY):
+        for name in (NO_DECAY, *SAME_DECAY):
             controls[name] = _made(template.controls.get(name, template.run), number, name, control)
         return Yoked(made, template.step, controls)
 
@@ -111,7 +111,7 @@ def drawn(
             chosen = [some[i] for i in rng.choice(len(some), size=min(runs, len(some)), replace=False)]
             claim = claims[name]
             judged = judge(
-                chosen, classes=tuple(claim.controls), published=claim.published_for(FAMILY), claims=len(claims)
+                chosen, classes=claim.classes(FAMILY), published=claim.published_for(FAMILY), claims=len(claims)
             )
             line[name] = (str(judged.verdict), str(judged.scalar))
         found.append(line)
@@ -129,7 +129,7 @@ def planted_units(ledger: Ledger, runs: int, seed: int) -> dict[str, list[Unit]]
                     Measured(f"{i}", 1.0, bool(rng.random() < ODDS)),
                     {
                         name: Measured(f"{i}", 0.0 if rng.random() < ODDS else 2.0, bool(rng.random() < OFTEN))
-                        for name in claim.controls
+                        for name in claim.classes(FAMILY)
                     },
                 )
                 for i in range(runs)
@@ -186,7 +186,7 @@ def drawn_once(ledger: Ledger, runs: int, seed: int) -> dict[str, tuple[str, str
     for name, units in planted_units(ledger, runs, seed).items():
         claim = claims[name]
         published = claim.published_for(claim.families[0])
-        judged = judge(units, classes=tuple(claim.controls), published=published, claims=len(claims))
+        judged = judge(units, classes=claim.classes(FAMILY), published=published, claims=len(claims))
         line[name] = (str(judged.verdict), str(judged.scalar))
     return line
 

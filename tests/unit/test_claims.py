@@ -15,8 +15,8 @@ import pytest
 from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_lines
 from spectral_edge.claims.candidates import complete
-from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, SURROGATES
-from spectral_edge.claims.onset import onset
+from spectral_edge.claims.claim import NO_DECAY, RANDOM_LABELS, SAME_DECAY, SURROGATES
+from spectral_edge.claims.onset import onset, relief
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError, SpectralEdgeWarning
 
@@ -146,35 +146,64 @@ def test_what_is_not_finite_is_no_statistic():
 
 
 @pytest.mark.parametrize(
-    ("run", "controls", "steps"),
+    ("run", "control", "steps", "whole"),
     [
-        ([1, 5, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 200),
-        ([5, 5, 1, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 0),
-        ([5, 5, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 300),
-        ([5, 5, 5, 1], ([2, 2, 2, 2], [0, 0, 0, 0]), None),
-        ([5, np.nan, 5, 5], ([2, 2, 2, 2], [0, 0, 0, 0]), 100),
-        ([5, 5, 5, 5], ([2, 2, 2, 2], [0, np.nan, 0, 0]), 100),
+        ([1, 5, 5, 5], [2, 2, 2, 2], 200, False),
+        ([5, 5, 1, 5], [2, 2, 2, 2], 0, False),
+        ([5, 5, 2, 5], [2, 2, 2, 2], 0, False),  # a tie is not above
+        ([5, 5, 5, 5], [2, 2, 2, 2], 300, True),
+        ([5, 5, 5, 1], [2, 2, 2, 2], None, False),
+        ([1, np.nan, 5, 5], [2, 2, 2, 2], 100, False),
+        ([np.nan, 5, 5, 5], [2, 2, 2, 2], 200, True),
+        ([5, 5, 5, 5], [2, 2, np.nan, 2], 300, True),
     ],
 )
-def test_an_onset_is_the_last_step_from_which_a_run_stays_above_both_controls(evidence, run, controls, steps):
+def test_an_onset_is_the_step_from_which_a_run_stays_above_its_control(evidence, run, control, steps, whole):
     pair = next(pair for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
-    made = {"run": run, "one": controls[0], "two": controls[1]}
+    made = {"run": run, "control": control}
     at = pair.step - np.array([300, 200, 100, 0, -100])
 
     def track(_, of):
         values = made[of.name]
         return at[: len(values)], np.array(values, dtype=float)
 
-    runs = {name: replace(pair.run, name=name) for name in made}
-    yoked = replace(pair, run=runs["run"], controls={NO_DECAY: runs["one"], SAME_DECAY: runs["two"]})
-    found = onset(evidence, yoked, track)
-    assert found.steps == steps
-    if steps is not None:
-        evaluated, accuracy = pair.run.metric("test_accuracy")
-        assert found.accuracy == accuracy[evaluated <= pair.step - steps][-1]
-    assert onset(evidence, replace(yoked, controls={NO_DECAY: runs["one"]}), track) is None
-    made["run"] = [*run, -1.0]  # what comes after the transition does not count
-    assert onset(evidence, yoked, track) == found
+    first, second = (replace(pair.run, name=name) for name in made)
+    found = onset(evidence, first, pair.step, second, track)
+    assert (found.steps, found.whole) == (steps, whole)
+    made["run"], made["control"] = [*run, -1.0], [*control, 2.0]  # what comes after the transition does not count
+    assert onset(evidence, first, pair.step, second, track) == found
+
+
+def test_the_test_loss_is_seen_to_fall_without_a_control(evidence):
+    run = next(pair.run for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+    steps, loss = run.metric("test_loss")
+    at = run.grok() - relief(run, run.grok())
+    peak = loss[steps <= run.grok()].max()
+    assert (loss[(steps >= at) & (steps <= run.grok())] <= 0.9 * peak).all()
+    assert loss[steps < at][-1] > 0.9 * peak
+
+
+def test_a_control_serves_its_own_run_before_any_other(evidence):
+    def other(name, seed, *, dealt, step=None):
+        result = {
+            "config": {"task": {"random_labels": dealt, "operation": "add"}, "steps": 5_000},
+            "grok": {"first_95": step},
+        }
+        return replace(run, name=name, study="same-decay", seed=seed, member="add", result=result)
+
+    run = next(pair.run for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+    later = replace(run, name="add-7", seed=7)
+    controls = [
+        other("little-7", 7, dealt=False),
+        other("random-7", 7, dealt=True),
+        other("random-9", 9, dealt=True),
+        other("little-9", 9, dealt=False, step=100),  # made a transition after all
+    ]
+    runs = {"grokking": [run, later], "same-decay": controls}
+    made = SimpleNamespace(study=lambda name, **_: runs[name], twins=lambda *_, **__: [])
+    first, second = Evidence.yoked(made, "arithmetic")
+    assert {name: one.name for name, one in first.controls.items() if name in SAME_DECAY} == {RANDOM_LABELS: "random-9"}
+    assert {second.controls[kind].name for kind in SAME_DECAY} == {"random-7", "little-7"}
 
 
 def test_every_prediction_and_headline_is_a_claim():

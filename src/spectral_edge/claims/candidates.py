@@ -1,7 +1,7 @@
 """Statistics that may hold where a published one does not, searched on development runs only.
 
 Development runs are those of the published seeds; those of the other seeds are held out. A claim made of a candidate is
-judged on the held-out runs once, when all of them are recorded, and a run of the same decay for each.
+judged on the held-out runs when all of them are recorded, and all of their controls.
 """
 
 from collections.abc import Callable, Mapping, Sequence

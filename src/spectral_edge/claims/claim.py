@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spectral_edge.claims.evidence import Evidence
 
-SURROGATES, NO_DECAY, SAME_DECAY = "surrogates", "no decay", "same decay"
+SURROGATES, NO_DECAY, RANDOM_LABELS, LITTLE_DATA = "surrogates", "no decay", "random labels", "little data"
 """Classes of controls: structureless updates with the run's own norms and its optimizer's memory; the run's twin
-without weight decay at the same step; a run with the same decay that makes no transition, at the same step."""
+without weight decay at the same step; runs with the same decay that make no transition, of two kinds, at the same
+step."""
+SAME_DECAY = (RANDOM_LABELS, LITTLE_DATA)
+NO_LITTLE_DATA = ("dual", "tri", "dyck", "scan")
+"""Families of whose runs no study plans one with little data."""
 
 GROKKING_CONTROLS: Mapping[str, str] = {
     SURROGATES: "noise of the run's own norms, with its optimizer's memory, in place of its updates",
     NO_DECAY: "the twin of the same seed without weight decay, at the run's step",
-    SAME_DECAY: "a run with the same weight decay that makes no transition, since its labels are dealt at random or "
-    "its examples are too few, at the run's step",
+    RANDOM_LABELS: "a run with the same weight decay that makes no transition, since its labels are dealt at random, "
+    "at the run's step",
+    LITTLE_DATA: "a run with the same weight decay that makes no transition, since its examples are too few, at the "
+    "run's step; of arithmetic only",
 }
 """What a claim about a transition under weight decay has to beat, and what each is."""
 
@@ -137,6 +143,10 @@ class Claim:
     whose: Criterion = Criterion.PUBLISHED
     joint: bool = False
     note: str = ""
+
+    def classes(self, family: str) -> tuple[str, ...]:
+        """Classes of controls that the claim has to beat on a family."""
+        return tuple(name for name in self.controls if name != LITTLE_DATA or family not in NO_LITTLE_DATA)
 
     def published_for(self, family: str) -> Published:
         """What was reported for a family."""

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.analysis import Trace, open_trace
-from spectral_edge.claims.claim import AR_NOISE, DRIFT_NOISE, NO_DECAY, SAME_DECAY, SURROGATES
+from spectral_edge.claims.claim import (
+    AR_NOISE,
+    DRIFT_NOISE,
+    LITTLE_DATA,
+    NO_DECAY,
+    RANDOM_LABELS,
+    SAME_DECAY,
+    SURROGATES,
+)
 from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, remembering, surrogate
 from spectral_edge.errors import InputError, TraceError, warn
 from spectral_edge.studies.recorded import RecordedRun, RecordedStudy, recorded_studies
@@ -70,6 +78,11 @@ class Run:
     def path(self) -> str:
         """Where it lies among the results."""
         return f"{self.study}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """The class of controls that a run with the same decay and no transition belongs to."""
+        return RANDOM_LABELS if self.result["config"]["task"].get("random_labels") else LITTLE_DATA
 
     def grok(self) -> int | None:
         """The step of its transition, None where it made none."""
@@ -191,24 +204,33 @@ class Evidence:
     def yoked(self, family: str) -> list[Yoked]:
         """Every run of the grokking study that made its transition, with its controls of each class.
 
-        A run with the same decay and no transition serves one run: that of the same member and seed, else of the same
-        member. A control that was not observed as long is left out.
+        Of the runs with the same decay and no transition each serves one run, and each kind gives a run one: that of
+        the same member and seed, else one of the same member that is no other run's. A control that was not observed
+        as long is left out.
         """
-        spare = [run for run in self.study("same-decay", family=family, role="same-decay") if run.grok() is None]
-        found: list[Yoked] = []
         transitions = [run for run in self.study("grokking", family=family, role="run") if run.grok() is not None]
-        for run in sorted(transitions, key=lambda run: not any(_same(run, other) for other in spare)):
+        spare = [run for run in self.study("same-decay", family=family, role="same-decay") if run.grok() is None]
+        owned = {other.name for other in spare if any(_same(run, other) for run in transitions)}
+        found: list[Yoked] = []
+        for run in transitions:
             step = run.grok()
             assert step is not None
             controls: dict[str, Run] = {SURROGATES: run.noise()}
             twin = next((other for other in self.twins(run, role="control") if other.reaches(step)), None)
             if twin is not None:
                 controls[NO_DECAY] = twin
-            able = [other for other in spare if other.member == run.member and other.reaches(step)]
-            match = next((other for other in able if other.seed == run.seed), able[0] if able else None)
-            if match is not None:
-                spare.remove(match)
-                controls[SAME_DECAY] = match
+            for kind in SAME_DECAY:
+                able = [
+                    other
+                    for other in spare
+                    if other.kind == kind
+                    and other.reaches(step)
+                    and (_same(run, other) or (other.member == run.member and other.name not in owned))
+                ]
+                match = next((other for other in able if _same(run, other)), able[0] if able else None)
+                if match is not None:
+                    spare.remove(match)
+                    controls[kind] = match
             found.append(Yoked(run, step, controls))
         return found
 

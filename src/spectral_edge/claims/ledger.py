@@ -106,7 +106,7 @@ class Entry:
             "interval": None if judgement.passed is None else list(judgement.passed.interval),
             "statistics": {name: asdict(found) for name, found in self.statistics().items()},
             "runs": len(self.units),
-            "controls": {name: self._against(name) for name in self.claim.controls},
+            "controls": {name: self._against(name) for name in self.claim.classes(self.family)},
             "null": judgement.because if judgement.verdict is Verdict.NOT_DISCRIMINATING else None,
             "power": judgement.power,
             "alternative": ALTERNATIVE,
@@ -151,10 +151,8 @@ class Ledger:
     def judged(self, claim: Claim, family: str) -> Entry:
         """One line."""
         units = tuple(claim.units(self.evidence, family))
-        published = claim.published_for(family)
-        found = judge(
-            units, classes=tuple(claim.controls), published=published, claims=len(self.claims), joint=claim.joint
-        )
+        published, classes = claim.published_for(family), claim.classes(family)
+        found = judge(units, classes=classes, published=published, claims=len(self.claims), joint=claim.joint)
         return Entry(claim, family, published, units, found)
 
 

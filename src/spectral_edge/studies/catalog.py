@@ -67,8 +67,8 @@ def grokking() -> Study:
 def same_decay() -> Study:
     """Runs with the decay of the grokking study but no transition, and runs with the transition but no decay.
 
-    Of two kinds, which differ: labels dealt at random, and too few examples. Every held-out run of arithmetic has one of
-    each.
+    Of two kinds, which differ: labels dealt at random, and too few examples. Every held-out run of arithmetic has one
+    of each.
     """
     runs: list[Planned] = []
     held_out = HELD_OUT["arithmetic"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spectral_edge.claims.claim import NO_DECAY, SAME_DECAY, Claim, Measured, Published, Unit
+from spectral_edge.claims.claim import LITTLE_DATA, NO_DECAY, Claim, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence
 from spectral_edge.claims.lifecycle import NEEDS, lifecycle
 
@@ -21,7 +21,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
         return Measured(f"fresh seed {seed}, {arm}", level[arm][seed], onset is not None and onset <= grok[seed], told)
 
     return [
-        Unit(read("decay", seed), {NO_DECAY: read("no decay", seed), SAME_DECAY: read("less data", seed)})
+        Unit(read("decay", seed), {NO_DECAY: read("no decay", seed), LITTLE_DATA: read("less data", seed)})
         for seed in range(len(grok))
         if grok[seed] is not None
     ]
@@ -40,7 +40,7 @@ CLAIM = Claim(
     convention="addition mod 31, mini-batches; controls at the step of the run's transition",
     controls={
         NO_DECAY: "the twin of the same seed without weight decay",
-        SAME_DECAY: "the same decay with less data, which does not generalise",
+        LITTLE_DATA: "the same decay with less data, which does not generalise",
     },
     needs=NEEDS,
     would_change="an onset that comes before the transition in runs and not by the same step in their controls",

@@ -36,7 +36,7 @@ CLAIM = Claim(
     units=held_out_units(read),
     unit="coherence",
     whose=Criterion.OURS,
-    note="That weight decay makes a coherent drift by itself is the obvious rival; runs with the same decay that do "
-    "not make the transition decide. They are less coherent all along, not only at the transition: "
-    "[What holds instead](held-out.md) says from when on, and that the test loss comes apart earlier.",
+    note="That weight decay makes a coherent drift by itself is the obvious rival, and runs with random labels have "
+    "nearly as much of it, all along the plateau. Beyond neighbours their updates agree as well as those of the run: "
+    "what they have more of is jitter between neighbours. See [What holds instead](held-out.md).",
 )

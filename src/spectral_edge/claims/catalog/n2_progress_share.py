@@ -28,6 +28,9 @@ CLAIM = Claim(
     units=held_out_units(read),
     unit="progress share of v_1",
     whose=Criterion.OURS,
-    note="It marks the transition and does not foretell it: it rises when the test accuracy has begun to, and it is as "
-    "large while a model memorises, in controls too. [What holds instead](held-out.md) says from when on it tells them apart.",
+    note="It marks the transition and does not foretell it: it rises when the test accuracy has begun to. See "
+    "[What holds instead](held-out.md). The mode that it is about holds little more of a window's energy than others, "
+    "so that the share is close to a switch on whether neighbouring updates agree: this claim and N1 are two readings "
+    "of one fact. Noise with the optimizer's memory and even norms has a large share too; the surrogates copy norms "
+    "that are not even.",
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spectral_edge.claims.claim import SAME_DECAY, Claim, Criterion, Measured, Published, Unit
+from spectral_edge.claims.claim import LITTLE_DATA, Claim, Criterion, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence
 from spectral_edge.claims.lifecycle import BATCHES, NEEDS, lifecycle
 
@@ -17,7 +17,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     shares = found["shares"]
     runs, controls = shares["share at grok"]["v1"]["each"], shares["share at grok, v1 of less data"]["each"]
     return [
-        Unit(_read(f"fresh seed {seed}", run), {SAME_DECAY: _read(f"fresh seed {seed}", control)})
+        Unit(_read(f"fresh seed {seed}", run), {LITTLE_DATA: _read(f"fresh seed {seed}", control)})
         for seed, (run, control) in enumerate(zip(runs, controls, strict=True))
     ]
 
@@ -36,7 +36,7 @@ CLAIM = Claim(
     criterion="the gradient's share of the energy on v_1 is below .2 at the transition",
     corrected="minus that share, against runs with the same decay that do not generalise",
     convention="addition mod 31, W = 10, exact decay steps of AdamW",
-    controls={SAME_DECAY: "the same decay with less data, which does not generalise"},
+    controls={LITTLE_DATA: "the same decay with less data, which does not generalise"},
     needs=NEEDS,
     would_change="a flip at the transition that runs without a transition do not make",
     families=tuple(BATCHES),
