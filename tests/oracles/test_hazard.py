@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import chi2
 
-from spectral_edge.errors import InputError, MissingExtraError
-from spectral_edge.evaluate import optional
+from spectral_edge.errors import InputError
+from spectral_edge.evaluate.cloglog import fit
 from spectral_edge.evaluate.hazard import hazard
 
 pytest.importorskip("statsmodels")
@@ -139,13 +139,29 @@ def test_wrong_input_is_named():
             hazard(*bad)
 
 
-def test_without_statsmodels(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
+def test_the_fit_is_that_of_statsmodels_and_holds_where_scoring_runs_away():
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.families.links import CLogLog
+    from statsmodels.genmod.generalized_linear_model import GLM
 
-    monkeypatch.setattr(optional, "import_module", missing)
-    with pytest.raises(MissingExtraError, match="stats"):
-        hazard(*table(np.random.default_rng(7)))
+    rng = np.random.default_rng(13)
+    design = np.column_stack([np.ones(400), rng.standard_normal((400, 2))])
+    y = (rng.random(400) < -np.expm1(-np.exp(design @ [-1.5, 0.8, -0.4]))).astype(float)
+    found, theirs = fit(design, y), GLM(y, design, family=Binomial(CLogLog())).fit()
+    np.testing.assert_allclose(found.beta, theirs.params, rtol=1e-5)  # theirs stops earlier
+    assert found.likelihood == pytest.approx(theirs.llf)
+    assert found.error == pytest.approx(theirs.bse[-1], rel=1e-5)
+    # Nearly separated: one of 2,000 rows is on the wrong side.
+    level = np.linspace(-1, 1, 2_000)
+    y = (level > 0.9).astype(float)
+    y[100] = 1.0
+    design = np.column_stack([np.ones(2_000), level / level.std()])
+    found = fit(design, y)
+    rate = np.exp(design @ found.beta)
+    assert found.likelihood == pytest.approx((y * np.log(-np.expm1(-rate)) - (1 - y) * rate).sum())
+    for step in 0.01 * rng.standard_normal((50, 2)):
+        moved = np.exp(design @ (found.beta + step))
+        assert (y * np.log(-np.expm1(-moved)) - (1 - y) * moved).sum() <= found.likelihood + 1e-9
 
 
 def shares(trials, seed, *, marginal=False, **options):

@@ -107,7 +107,6 @@ def hazard(
 
     Raises:
         InputError: for columns of unequal length, values that are not finite, or steps out of order.
-        MissingExtraError: without statsmodels.
     """
     columns = {"covariate": covariate, **others, "step": step, "event": event}
     table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
