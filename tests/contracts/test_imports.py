@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "claims_command": {*BASE, "claims", "study_command", "terminal"},
     "plots": {*BASE, "analysis", "claims", "measure", "simulate", "theory"},
     "report": {*BASE, "transitions", "measure", "analysis", "plots"},
-    "studies": {*BASE, "experiments"},
+    "studies": {*BASE, "experiments", "trace"},
     "experiments": {"<public>", "errors", "transitions"},
     "__init__": {*BASE, "analysis", "monitor", "observe", "scan"},
     "__main__": {"cli"},

@@ -226,7 +226,7 @@ def test_the_command_shows_the_plan_stops_in_time_goes_on_and_fails_with_a_run(t
     }
     assert told["seconds_left"] == pytest.approx(sum(each["seconds_left"] for each in told["runs"]))
 
-    code, said, err = call("--minutes", "0.0001")
+    code, said, err = call("--minutes", "1e-9")
     assert code == 75
     assert err.splitlines()[0] == "The time is up."
     assert "3 runs in" in said
