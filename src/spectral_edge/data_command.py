@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spectral_edge import experiments
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, unwritable
 from spectral_edge.run_command import Settings, Size, configured
 from spectral_edge.terminal import Json, print_json
 
@@ -72,12 +72,7 @@ def write_lines(config: experiments.RunConfig, folder: Path) -> dict[str, int]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"folder {folder}",
-            expected="a folder that can be written",
-            found=error.strerror or str(error),
-            remedy="choose another --out",
-        ) from error
+        raise unwritable(f"folder {folder}", error, remedy="choose another --out") from error
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         fresh, file = Path(place), None

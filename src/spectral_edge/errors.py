@@ -39,6 +39,13 @@ class InputError(SpectralEdgeError, ValueError):
     """An argument, a source or a snapshot that cannot be used."""
 
 
+def unwritable(folder: str, error: OSError, *, remedy: str) -> InputError:
+    """What is said of a folder that cannot be made or written."""
+    return InputError(
+        folder, expected="a folder that can be written", found=error.strerror or str(error), remedy=remedy
+    )
+
+
 class TraceError(SpectralEdgeError):
     """A trace that cannot be read, or that does not hold what was asked of it."""
 

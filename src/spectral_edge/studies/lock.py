@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from spectral_edge.errors import InputError
+from spectral_edge.errors import InputError, unwritable
 
 try:
     import fcntl
@@ -58,12 +58,7 @@ def locked(folder: Path) -> Generator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = try_lock(folder)
     except OSError as error:
-        raise InputError(
-            f"study folder {folder}",
-            expected="a folder that can be written",
-            found=error.strerror or str(error),
-            remedy="choose another --out",
-        ) from error
+        raise unwritable(f"study folder {folder}", error, remedy="choose another --out") from error
     if file is None:
         raise InputError(
             f"study folder {folder}",
