@@ -387,6 +387,19 @@ def test_resumption_changes_nothing(tmp_path, error, fail_at):
     assert one.metrics("test_loss")[0].tolist() == expected.metrics["step"]
 
 
+def test_a_metric_that_an_older_version_did_not_log_begins_at_the_resumption(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny(), tmp_path / "a", on_progress=Recorder(fail_at=12))
+    folder = RunFolder(tmp_path / "a", config=tiny().to_dict())
+    state = folder.load_checkpoint(device="cpu")
+    state["metrics"].pop("commutator")
+    folder.save_checkpoint({name: value for name, value in state.items() if name != "config"})
+    metrics = run(tiny(), tmp_path / "a").metrics
+    assert metrics["step"] == [1, 5, 10, 15, 20, 25, 30, 35, 40]
+    assert metrics["commutator"][:3] == [None] * 3
+    assert all(value > 0 for value in metrics["commutator"][3:])
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_configuration_is_refused(tmp_path, finished):
     if finished:

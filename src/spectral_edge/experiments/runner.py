@@ -24,6 +24,7 @@ import torch
 
 import spectral_edge as se
 from spectral_edge.errors import warn
+from spectral_edge.experiments.attention import attention_commutators
 from spectral_edge.experiments.config import RunConfig
 from spectral_edge.experiments.folder import TRACE, RunFolder
 from spectral_edge.experiments.kinds import KINDS
@@ -244,11 +245,13 @@ class _Loop:
                 if config.probe_parameters and monitor.observed:
                     monitor.probe(parameters="parameters")
                 if self.step == 1 or self.step % config.eval_every == 0 or self.ended:
-                    latest = task.evaluate()
+                    latest = {**task.evaluate(), **attention_commutators(task.model)}
                     monitor.log(**latest)
                     self.metrics["step"].append(self.step)
                     for name, value in latest.items():
-                        self.metrics.setdefault(name, []).append(value)
+                        # A metric that an earlier version of the code did not know begins late.
+                        missing = [math.nan] * (len(self.metrics["step"]) - 1)
+                        self.metrics.setdefault(name, missing).append(value)
                     self._stop = self._stop or self._stop_rule()
                 if self._on_progress is not None:
                     try:
