@@ -206,6 +206,24 @@ def test_a_control_serves_its_own_run_before_any_other(evidence):
     assert {second.controls[kind].name for kind in SAME_DECAY} == {"random-7", "little-7"}
 
 
+def test_commutators_are_read_of_runs_that_logged_them_up_to_the_transition(evidence):
+    pair = next(pair for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+
+    def logged(run, norm, relative):
+        columns = {"step": [1, 100, 200, 300], "commutator_norm": norm, "commutator": relative}
+        return replace(run, result={**run.result, "metrics": columns})
+
+    run = logged(pair.run, [3.0, 9.0, 2.0, 1.0], [0.2, 0.8, 0.4, 0.1])
+    twin = logged(pair.controls[NO_DECAY], [1.0, 2.0, 3.0, 9.0], [0.2, 0.2, 0.2, 0.9])
+    yoked = replace(pair, run=run, step=250, controls={**pair.controls, NO_DECAY: twin})
+    (claim,) = (claim for claim in load_claims() if claim.id == "X6")
+    (unit,) = claim.units(SimpleNamespace(yoked=lambda _: [yoked, pair]), "arithmetic")
+    assert set(unit.controls) == {NO_DECAY}  # noise has no weights
+    assert (unit.run.value, unit.run.passed) == (pytest.approx(np.log(2)), True)
+    assert unit.run.statistics["lead, steps"] == 150
+    assert (unit.controls[NO_DECAY].value, unit.controls[NO_DECAY].passed) == (0.0, False)
+
+
 def test_every_prediction_and_headline_is_a_claim():
     names = {claim.id for claim in load_claims()}
     predictions = {f"T{i}" for i in range(1, 9)} | {f"S{i}" for i in range(1, 7)} | {f"M{i}" for i in range(1, 7)}
