@@ -67,12 +67,16 @@ def write_lines(config: experiments.RunConfig, folder: Path) -> dict[str, int]:
         The name of each file to its lines.
 
     Raises:
-        InputError: where a file of another content is in the way, or the folder cannot be made.
+        InputError: where a file of another content is in the way, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        return _written(config, folder)
     except OSError as error:
         raise unwritable(f"folder {folder}", error, remedy="choose another --out") from error
+
+
+def _written(config: experiments.RunConfig, folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         fresh, file = Path(place), None

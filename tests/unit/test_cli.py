@@ -1,10 +1,12 @@
 """The command line as a user types it: results, one-line errors, exit codes, Ctrl-C."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from types import SimpleNamespace
 
@@ -329,6 +331,18 @@ def test_data_are_written_as_text_and_nothing_else_is_overwritten(capsys, tmp_pa
     assert err.startswith(f"error: file {out / 'train.txt'}: expected none, or one with the same lines")
     assert (out / "train.txt").read_bytes() == before
     assert {path.name for path in out.iterdir()} == {"train.txt", "test.txt"}
+
+
+def test_data_that_cannot_be_written_are_wrong_input(capsys, tmp_path, monkeypatch):
+    typed = ["data", "arithmetic", "--set", "p=5", "--out", str(tmp_path)]
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    code, said, err = call(capsys, *typed)
+    assert (code, said) == (2, "")
+    assert err.startswith(f"error: folder {tmp_path}: expected a folder that can be written, got Read-only file system")
 
 
 def test_real_text_is_fetched_only_when_it_is_asked_for(capsys, tmp_path, monkeypatch):

