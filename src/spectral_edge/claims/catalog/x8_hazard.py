@@ -9,26 +9,32 @@ from spectral_edge.claims.evidence import GROKKING, Evidence, Run
 from spectral_edge.claims.reading import Array, edge
 from spectral_edge.evaluate.hazard import hazard
 
-LEVEL = 0.05
+PATHS = "exchanged paths"
 LEAST = 4
-"""Runs below which no arrangement of paths is worth drawing."""
+"""Runs below which no hazard is fitted."""
 
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
-    """One fit over all runs with decay, those without a transition censored."""
+    """What each run with a transition adds to the score, in one fit with all runs with decay, the others censored."""
     runs = evidence.study("grokking", family=family, role="run")
     runs += evidence.study("same-decay", family=family, role="same-decay")
-    tables = [table for run in runs if (table := _rows(evidence, run)) is not None]
-    if len(tables) < LEAST or not any(table[:, 1].any() for table in tables):
+    tables = [(run, table) for run in runs if (table := _rows(evidence, run)) is not None]
+    if len(tables) < LEAST or not any(table[:, 1].any() for _, table in tables):
         return []
-    labels = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    step, event, gap, update, weight = np.concatenate(tables).T
-    found = hazard(labels, step, event, -gap, {"update norm": update, "weight norm": weight})
-    if found.score is None:
-        return []
-    risen = found.coefficient is None or found.coefficient > 0
-    passed = None if found.p_permutation is None else risen and found.p_permutation <= LEVEL
-    return [Unit(Measured(f"{len(tables)} runs, {found.events} transitions", found.coefficient, passed))]
+    lengths = [len(table) for _, table in tables]
+    names = np.repeat([run.name for run, _ in tables], lengths)
+    kinds = np.repeat([f"{run.study} {run.member} {run.kind}" for run, _ in tables], lengths)
+    step, event, gap, update, weight = np.concatenate([table for _, table in tables]).T
+    found = hazard(names, step, event, -gap, {"update norm": update, "weight norm": weight}, strata=kinds)
+    told = {} if found.coefficient is None else {"log hazard per s.d., one fit": found.coefficient}
+    told |= {} if found.p_permutation is None else {"p of the fit, paths exchanged": found.p_permutation}
+    return [
+        Unit(
+            Measured(each.run, each.own, statistics=told),
+            {} if each.exchanged is None else {PATHS: Measured(f"{each.run} ({PATHS})", each.exchanged)},
+        )
+        for each in found.by_run
+    ]
 
 
 def _rows(evidence: Evidence, run: Run) -> Array | None:
@@ -55,19 +61,23 @@ CLAIM = Claim(
     statement="A small gap g23 / tr G raises the chance that the transition comes next, beyond what update norm and "
     "weight norm say.",
     published={"": Published("gap dynamics precede every event; no such test", "2603.28964 v1 to v3")},
-    criterion="in a discrete-time hazard of the transition with step, update norm and weight norm, the coefficient of "
-    "the gap is negative, with p <= .05 when whole paths are exchanged between runs",
-    corrected="minus that coefficient, per standard deviation of ln g23 / tr G",
+    criterion="none for a run: in one discrete-time hazard of the transition with step, update norm and weight norm "
+    "the coefficient of minus ln g23 / tr G would be positive",
+    corrected="what a run adds to the score of that coefficient, with its own path of the gap against that of another "
+    "run of its kind (operation, labels, amount of data): kinds differ in their gaps and in their hazards, and only "
+    "timing within a kind is foresight",
     convention="windows of ten updates, each covariate one window before the interval; runs without a transition are "
     "censored",
-    controls={},
+    controls={PATHS: "the same run with the path of the gap of another one of its kind"},
     needs="study grokking; study same-decay for censored runs",
-    would_change="a fit of all planned runs in which the gap adds to the hazard",
+    would_change="runs that add more with their own paths, in nearly all of them",
     families=GROKKING,
     units=units,
-    unit="-log hazard per s.d.",
-    joint=True,
+    unit="score added by a run",
     whose=Criterion.OURS,
-    note="One fit is one unit, so that the rules of the ledger can neither confirm nor refute it; it stands here "
-    "because words like precede ask for it.",
+    note="A gap that falls with the step of the run falls so in every path of its kind and gains nothing here. Paths "
+    "go on behind the transition and are lent with that part, which makes the test stricter where the transition "
+    "itself moves the gap. It sees strong effects only: of a log hazard of 1 per standard deviation, planted in runs of 40 "
+    "observations, 64 % of the runs tell. Until the runs of Dyck the claim was the one fit, and that of arithmetic was "
+    "known (p = .01 with paths exchanged between all kinds).",
 )
