@@ -77,7 +77,7 @@ CLAIM = Claim(
     whose=Criterion.OURS,
     note="A gap that falls with the step of the run falls so in every path of its kind and gains nothing here. Paths "
     "go on behind the transition and are lent with that part, which makes the test stricter where the transition "
-    "itself moves the gap. It sees strong effects only: of a log hazard of 1 per standard deviation, planted in runs of 40 "
-    "observations, 64 % of the runs tell. Until the runs of Dyck the claim was the one fit, and that of arithmetic was "
-    "known (p = .01 with paths exchanged between all kinds).",
+    "itself moves the gap. It sees strong effects only: of a log hazard of 1 per standard deviation, planted in "
+    "runs of 40 observations, 64 % of the runs tell. Until the runs of Dyck the claim was the one fit, and that "
+    "of arithmetic was known (p = .01 with paths exchanged between all kinds).",
 )
