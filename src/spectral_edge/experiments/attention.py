@@ -32,7 +32,7 @@ def attention_commutators(model: nn.Module) -> dict[str, float]:
 
 def _commutators(attention: nn.MultiheadAttention) -> Tensor | None:
     """The three numbers of one block, float64."""
-    stacked = attention.in_proj_weight
+    stacked = dict(attention.named_parameters(recurse=False)).get("in_proj_weight")
     if stacked is None:
         return None
     queries, keys, values = stacked.chunk(3)
