@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+import spectral_edge as se
 from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_lines
-from spectral_edge.claims.candidates import complete
+from spectral_edge.claims.candidates import complete, inward, weights_in_mode, weights_in_window
 from spectral_edge.claims.claim import NO_DECAY, RANDOM_LABELS, SAME_DECAY, SURROGATES
 from spectral_edge.claims.onset import onset, relief
 from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
@@ -222,6 +224,34 @@ def test_commutators_are_read_of_runs_that_logged_them_up_to_the_transition(evid
     assert (unit.run.value, unit.run.passed) == (pytest.approx(np.log(2)), True)
     assert unit.run.statistics["lead, steps"] == 150
     assert (unit.controls[NO_DECAY].value, unit.controls[NO_DECAY].passed) == (0.0, False)
+
+
+def test_weights_beside_a_window_are_what_dense_algebra_says(evidence):
+    generator = torch.Generator().manual_seed(3)
+    weights = {f"attention_{i}.weight": torch.randn(20, generator=generator, dtype=torch.float64) for i in range(2)}
+    weights["other"] = torch.zeros(5, dtype=torch.float64)
+    groups = {"attention_0": ["attention_0.*"], "attention_1": ["attention_1.*"]}
+    places = []
+    with se.Monitor(weights, window=10, horizon=20, every=1, store="groups", groups=groups) as monitor:
+        for _ in range(25):
+            for tensor in weights.values():
+                tensor += 0.1 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64) - 0.02 * tensor
+            monitor.step()
+            monitor.probe(parameters="parameters")
+            places.append(torch.cat([weights["attention_0.weight"], weights["attention_1.weight"]]).numpy().copy())
+        trace = monitor.trace
+    pair = next(pair for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+    run = replace(pair.run, name="small", load=lambda: trace)
+    theta, updates = places[19], np.diff(places, axis=0)[9:19]
+    v1 = np.linalg.svd(updates, full_matrices=False)[2][0]
+    moved = updates.sum(axis=0)
+    span = np.linalg.lstsq(updates.T, theta, rcond=None)[0] @ updates
+    square = theta @ theta
+    assert weights_in_mode(evidence, run, 20) == pytest.approx((v1 @ theta) ** 2 / square)
+    assert inward(evidence, run, 20) == pytest.approx(-(moved @ theta) / np.sqrt(square * (moved @ moved)))
+    assert weights_in_window(evidence, run, 20) == pytest.approx(span @ span / square)
+    assert weights_in_mode(evidence, run, 9) is None  # no full window
+    assert weights_in_mode(evidence, run.noise(), 20) is None  # noise has no weights
 
 
 def test_every_prediction_and_headline_is_a_claim():

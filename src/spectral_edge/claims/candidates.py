@@ -10,9 +10,12 @@ import numpy as np
 
 from spectral_edge.claims.claim import Measured, Unit
 from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import Reader, finite, transition, up_to, yoked_unit
+from spectral_edge.claims.reading import WINDOW, Array, Reader, finite, transition, up_to, yoked_unit
+from spectral_edge.measure import grams
 
 DEVELOPMENT_SEEDS = (42, 137, 2024)
+WEIGHTS = "parameters"
+"""The probe that grokking runs take of their own weights at every observation."""
 STRIDE = 2
 """Observations in one update of the coarser windows: 100 steps, 50 for SCAN."""
 
@@ -109,6 +112,34 @@ def norm_fall(evidence: Evidence, run: Run, step: int) -> float | None:
     return None if fall is None else float(np.log(fall.fold))
 
 
+def inward(evidence: Evidence, run: Run, step: int) -> float | None:
+    """How far the window's displacement points back to the origin: minus its cosine with the weights."""
+    window = _beside_weights(evidence, run, step)
+    if window is None:
+        return None
+    products, norm, gram = window
+    return finite(-float(products.sum() / (norm * np.sqrt(gram.sum()))))
+
+
+def weights_in_mode(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Squared cosine of the weights with v_1."""
+    window = _beside_weights(evidence, run, step)
+    if window is None:
+        return None
+    products, norm, gram = window
+    values, vectors = np.linalg.eigh(gram)
+    return finite(float((vectors[:, -1] @ products) ** 2 / (values[-1] * norm**2)))
+
+
+def weights_in_window(evidence: Evidence, run: Run, step: int) -> float | None:
+    """Share of the weights' squared norm that lies in the span of the window's updates."""
+    window = _beside_weights(evidence, run, step)
+    if window is None:
+        return None
+    products, norm, gram = window
+    return finite(float(products @ np.linalg.pinv(gram, rcond=1e-10, hermitian=True) @ products / norm**2))
+
+
 CANDIDATES: Mapping[str, Candidate] = {
     "coherence, 100 steps": coherence,
     "its turn": coherence_turn,
@@ -121,6 +152,9 @@ CANDIDATES: Mapping[str, Candidate] = {
     "ln fall of g23 / tr G": normalised_gap,
     "share outside the band": outside_band,
     "ln fall of tr G": norm_fall,
+    "minus cosine of displacement and weights": inward,
+    "weights in v_1": weights_in_mode,
+    "weights in the window": weights_in_window,
 }
 """Everything that is searched; failures are reported with the rest."""
 
@@ -153,3 +187,23 @@ def _at(
     if len(values) == 0:
         return None
     return finite(values[-1] if column is None else values[-1, column])
+
+
+def _beside_weights(evidence: Evidence, run: Run, step: int) -> tuple[Array, float, Array] | None:
+    """Products of the weights with the window's updates [W], the weights' norm, and the window's Gram matrix [W, W].
+
+    Of the attention matrices, at the last observation up to a step; None without probes of the weights.
+    """
+    if WEIGHTS not in run.trace.probe_names:
+        return None
+    rows = evidence.kept(run, WEIGHTS, lambda run: {row.step: row for row in run.trace.probes(WEIGHTS)})
+    index = int(np.searchsorted(run.trace.steps, step, side="right")) - 1
+    row = rows.get(int(run.trace.steps[index])) if index >= WINDOW - 1 else None
+    if row is None:
+        return None
+    watched = [i for i, name in enumerate(run.trace.segments[-1].entries) if name.startswith("attention")]
+    products = row.lags[watched, :WINDOW].sum(axis=0)[::-1]
+    gram = grams(run.trace.lag_rows(run.watched), np.array([index]), size=WINDOW)[0]
+    norm = float(np.sqrt(row.square[watched].sum()))
+    usable = np.isfinite(products).all() and np.isfinite(gram).all() and norm > 0 and np.trace(gram) > 0
+    return (products, norm, gram) if usable else None

@@ -54,7 +54,8 @@ def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> T
         recipe: what else is in them.
 
     Returns:
-        A trace with the steps, groups and metadata of the run; rows of a ladder follow from the same draws.
+        A trace with the steps, groups and metadata of the run; rows of a ladder follow from the same draws. It has no
+        probes: what noise would have been multiplied with is not there.
     """
     steps = trace.steps
     chain = [_Rows(np.array(segment.rows), np.array(segment.ladder)) for segment in trace.segments]
@@ -71,7 +72,18 @@ def surrogate(trace: Trace, *, seed: int, recipe: Recipe = OPTIMIZER_NOISE) -> T
                 ends = np.searchsorted(steps, part.ladder["step"][of])
                 part.ladder["lags"][of, entry] = _lag_rows(table, ends, part.ladder["lags"][of, entry], stride=stride)
     made = zip(trace.segments, chain, strict=True)
-    return Trace([replace(segment, rows=part.rows, ladder=part.ladder) for segment, part in made])
+    return Trace(
+        [
+            replace(
+                segment,
+                rows=part.rows,
+                ladder=part.ladder,
+                probes=segment.probes[:0],
+                products=segment.products[:0],
+            )
+            for segment, part in made
+        ]
+    )
 
 
 def remembering(rows: Array) -> Recipe:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from spectral_edge.errors import Outcome, TraceError, warn
 from spectral_edge.records import Inventory, Note, ProbeRow
 from spectral_edge.trace.log import RecordFile, read_records
-from spectral_edge.trace.schema import FORMAT, LOG, NEXT_UPDATE, VERSION, inventory_from_json, record_dtypes
+from spectral_edge.trace.schema import (
+    FORMAT,
+    LOG,
+    NEXT_UPDATE,
+    VERSION,
+    inventory_from_json,
+    ladder_dtype,
+    record_dtypes,
+    sketch_dtype,
+)
 from spectral_edge.trace.writer import Position, SegmentWriter, segment_folder
 
 Array = NDArray[np.float64]
@@ -139,8 +148,8 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
                 writer.probes.records()[: until.probes],
                 writer.products.records()[: until.products],
                 [json.loads(line) for line in lines],
-                _kept(writer.ladder, until.ladder),
-                _kept(writer.sketches, until.sketches),
+                _kept(writer.ladder, until.ladder, ladder_dtype(len(header.entries), header.horizon)),
+                _kept(writer.sketches, until.sketches, sketch_dtype(header.cells)),
                 header.ladder,
             )
         )
@@ -151,8 +160,8 @@ def read_memory(writers: list[SegmentWriter]) -> list[Segment]:
     return chain[::-1]
 
 
-def _kept(file: RecordFile | None, count: int) -> NDArray[np.void]:
-    return np.empty(0, dtype=np.void) if file is None else file.records()[:count]
+def _kept(file: RecordFile | None, count: int, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    return np.empty(0, dtype=dtype) if file is None else file.records()[:count]
 
 
 def generations(folder: Path) -> list[int]:
