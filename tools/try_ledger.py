@@ -37,7 +37,7 @@ NOISE: Mapping[str, Recipe] = {
 PLANTED = "planted turn"
 TURN = 0.6
 """Where the planted direction sets in, as a share of the way to the transition."""
-TRUE = ("M4", "N1", "N2", "N4", "T2", "T7")
+TRUE = ("M4", "N1", "N2", "T2", "T7")
 """Claims that the planted direction makes true of the scalar by construction."""
 ODDS, OFTEN = 0.97, 0.2
 """Planted wins and passes of runs, and passes of controls."""

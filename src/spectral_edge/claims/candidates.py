@@ -9,13 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from spectral_edge.claims.claim import Measured, Unit
-from spectral_edge.claims.evidence import Evidence, Run
-from spectral_edge.claims.reading import WINDOW, Array, Reader, finite, transition, up_to, yoked_unit
+from spectral_edge.claims.evidence import Evidence, Run, Yoked
+from spectral_edge.claims.reading import (
+    WINDOW,
+    Array,
+    Reader,
+    attention_weights,
+    finite,
+    transition,
+    up_to,
+    yoked_unit,
+)
 from spectral_edge.measure import grams
 
 DEVELOPMENT_SEEDS = (42, 137, 2024)
-WEIGHTS = "parameters"
-"""The probe that grokking runs take of their own weights at every observation."""
 STRIDE = 2
 """Observations in one update of the coarser windows: 100 steps, 50 for SCAN."""
 
@@ -37,14 +44,16 @@ def complete(evidence: Evidence, family: str) -> bool:
     return any(study == "grokking" for study, _ in held_out) and held_out <= done
 
 
+def held_out_pairs(evidence: Evidence, family: str) -> list[Yoked]:
+    """The held-out pairs, once all of them are recorded; until then none."""
+    return [pair for pair in evidence.yoked(family) if not development(pair.run)] if complete(evidence, family) else []
+
+
 def held_out_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
-    """Units of a new claim: the held-out pairs, once all of them are recorded; until then none."""
+    """Units of a new claim: the held-out pairs, a run and its controls read alike at the step of its transition."""
 
     def units(evidence: Evidence, family: str) -> Sequence[Unit]:
-        if not complete(evidence, family):
-            return []
-        pairs = [pair for pair in evidence.yoked(family) if not development(pair.run)]
-        return [yoked_unit(evidence, pair, read) for pair in pairs]
+        return [yoked_unit(evidence, pair, read) for pair in held_out_pairs(evidence, family)]
 
     return units
 
@@ -194,16 +203,11 @@ def _beside_weights(evidence: Evidence, run: Run, step: int) -> tuple[Array, flo
 
     Of the attention matrices, at the last observation up to a step; None without probes of the weights.
     """
-    if WEIGHTS not in run.trace.probe_names:
-        return None
-    rows = evidence.kept(run, WEIGHTS, lambda run: {row.step: row for row in run.trace.probes(WEIGHTS)})
+    weights = attention_weights(evidence, run)
     index = int(np.searchsorted(run.trace.steps, step, side="right")) - 1
-    row = rows.get(int(run.trace.steps[index])) if index >= WINDOW - 1 else None
-    if row is None:
+    found = weights.get(int(run.trace.steps[index])) if index >= WINDOW - 1 else None
+    if found is None:
         return None
-    watched = [i for i, name in enumerate(run.trace.segments[-1].entries) if name.startswith("attention")]
-    products = row.lags[watched, :WINDOW].sum(axis=0)[::-1]
     gram = grams(run.trace.lag_rows(run.watched), np.array([index]), size=WINDOW)[0]
-    norm = float(np.sqrt(row.square[watched].sum()))
-    usable = np.isfinite(products).all() and np.isfinite(gram).all() and norm > 0 and np.trace(gram) > 0
-    return (products, norm, gram) if usable else None
+    known = np.isfinite(found.products).all() and np.isfinite(gram).all()
+    return (found.products, found.norm, gram) if known and found.norm > 0 and np.trace(gram) > 0 else None

@@ -1,12 +1,13 @@
 """How claims reduce runs to units: a run up to its transition beside its controls, or beside noise of its norms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.claims.claim import Measured, Unit
-from spectral_edge.claims.evidence import Evidence, Run, Yoked
+from spectral_edge.claims.evidence import ATTENTION, Evidence, Run, Yoked
 from spectral_edge.evaluate.transition import AtTransition, at_transition
 from spectral_edge.series import EdgeSeries
 
@@ -17,6 +18,9 @@ Reader = Callable[[Evidence, Run, int], Measured]
 
 WINDOW = 10
 """Full windows of ten updates in every family; the published ones of Dyck and SCAN are shorter and growing."""
+
+WEIGHTS = "parameters"
+"""The probe that grokking runs take of their own weights at every observation."""
 
 LANGUAGE = ("stories", "shift")
 ADAMW = {"stories": ("optimizers", "adamw"), "shift": ("shift", "run")}
@@ -45,6 +49,35 @@ def up_to(evidence: Evidence, run: Run, name: str, step: int, *, stride: int = 1
     """One quantity over the windows up to a step."""
     series = edge(evidence, run, stride=stride, group=group)
     return series[name][: int(np.searchsorted(series.step, step, side="right"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The attention matrices of a run at one observation.
+
+    Attributes:
+        norm: their norm.
+        products: their products with the updates of the window that ends there, the oldest first [W].
+    """
+
+    norm: float
+    products: Array
+
+
+def attention_weights(evidence: Evidence, run: Run) -> Mapping[int, Weights]:
+    """The weights by step, of runs that were probed with them; empty for others, and for noise in a run's place."""
+
+    def read(run: Run) -> dict[int, Weights]:
+        if WEIGHTS not in run.trace.probe_names:
+            return {}
+        entries = run.trace.segments[-1].entries
+        watched = [i for i, name in enumerate(entries) if name.startswith(ATTENTION.rstrip("*"))]
+        return {
+            row.step: Weights(float(np.sqrt(row.square[watched].sum())), row.lags[watched, :WINDOW].sum(axis=0)[::-1])
+            for row in run.trace.probes(WEIGHTS)
+        }
+
+    return evidence.kept(run, WEIGHTS, read)
 
 
 def yoked_unit(evidence: Evidence, pair: Yoked, read: Reader) -> Unit:

@@ -88,8 +88,9 @@ def score(x: Array, z: Array, y: Array, beta: Array) -> Array:
         y: outcomes of 0 or 1 [n].
         beta: where the likelihood without it is largest [k].
     """
-    rate, chance = _rate_and_chance(z, beta)
-    slope = slopes(z, y, beta)
+    rate = np.exp(np.clip(z @ beta, -30, 30))
+    chance = -np.expm1(-rate)
+    slope = y * rate / chance - rate
     weight = rate**2 * np.exp(-rate) / chance
     mixed = x @ (weight[:, None] * z)
     own = x**2 @ weight
@@ -98,23 +99,3 @@ def score(x: Array, z: Array, y: Array, beta: Array) -> Array:
     )
     usable = information > 1e-12 * own
     return np.where(usable, (x @ slope) ** 2 / np.where(usable, information, 1.0), 0.0)
-
-
-def slopes(z: Array, y: Array, beta: Array) -> Array:
-    """How the log-likelihood of each row grows with its eta at given coefficients [n].
-
-    Times one more column and summed they are the numerator of that column's score; summed over the rows of a run, what
-    the run adds to it.
-
-    Args:
-        z: the design [n, k].
-        y: outcomes of 0 or 1 [n].
-        beta: coefficients [k].
-    """
-    rate, chance = _rate_and_chance(z, beta)
-    return y * rate / chance - rate
-
-
-def _rate_and_chance(z: Array, beta: Array) -> tuple[Array, Array]:
-    rate = np.exp(np.clip(z @ beta, -30, 30))
-    return rate, -np.expm1(-rate)
