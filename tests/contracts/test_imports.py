@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "observe": BASE,
     "measure": BASE,
     "theory": BASE,
-    "trace": BASE,
+    "trace": {*BASE, "measure"},
     "events": {"records", "errors", "quantities"},
     "recording": COMPOSED,
     "meter": {"errors"},

@@ -14,13 +14,13 @@ from spectral_edge.trace import log as trace_log
 from spectral_edge.trace.schema import intact
 
 
-def record(folder, *, scale=lambda step: 1.0, steps=range(1, 31), weights=None):
+def record(folder, *, scale=lambda step: 1.0, steps=range(1, 31), weights=None, drift=0.1):
     weights = weights or {"first": torch.zeros(8, 5), "second": torch.zeros(30)}
     monitor = se.Monitor(weights, window=4, every=1, horizon=10, ladder=1, out=folder)
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         for tensor in weights.values():
-            tensor += scale(step) * (torch.randn(tensor.shape, generator=generator) + 0.1)
+            tensor += scale(step) * (torch.randn(tensor.shape, generator=generator) + drift)
         monitor.step(loss=1 / step)
         monitor.log(accuracy=step / 30)
     return monitor
@@ -86,16 +86,25 @@ def test_a_trace_of_the_first_version_is_read_and_becomes_one_of_the_second(trac
 
 
 @pytest.mark.parametrize(
-    "scale",
-    [lambda step: 300.0 if step == 20 else 1.0, lambda step: 1e-20, lambda step: 1e-25 if step < 10 else 1.0],
-    ids=["one much longer update", "updates too short", "some too short"],
+    ("scale", "drift"),
+    [(lambda step: 1.0, 3e3), (lambda step: 1e-20, 0.1), (lambda step: 1e-25 if step < 10 else 1.0, 0.1)],
+    ids=["nearly parallel updates", "updates too short", "some too short"],
 )
-def test_what_rounding_would_spoil_stays_as_it_is(tmp_path, scale):
-    record(tmp_path, scale=scale).close()
+def test_what_rounding_would_spoil_stays_as_it_is(tmp_path, scale, drift):
+    weights = {"first": torch.zeros(8, 5, dtype=torch.float64)}
+    record(tmp_path, scale=scale, drift=drift, weights=weights).close()
     before = rows(tmp_path)
     compact(tmp_path)
     assert rows(tmp_path).dtype == before.dtype
     np.testing.assert_array_equal(rows(tmp_path)["lags"], before["lags"])
+
+
+def test_one_update_much_longer_than_its_neighbours_does_no_harm(tmp_path):
+    record(tmp_path, scale=lambda step: 300.0 if step == 20 else 1.0).close()
+    before = se.open_trace(tmp_path).edge(window=4)["sigma"]
+    compact(tmp_path)
+    assert rows(tmp_path)["lags"].dtype == np.float32
+    np.testing.assert_allclose(se.open_trace(tmp_path).edge(window=4)["sigma"], before, rtol=2e-4)
 
 
 def test_a_kill_between_two_files_leaves_a_trace_that_is_read(trace, monkeypatch):

@@ -34,6 +34,9 @@ from spectral_edge.transitions import CRITERIA, transition_steps
 
 GROK_METRIC = "test_accuracy"
 
+DIGITS = 9
+"""Significant digits of a metric, as many as single precision has; more would be half of a small run's record."""
+
 CHECKPOINT_SECONDS = 60.0
 """A checkpoint is never older than this, whatever `checkpoint_every` says."""
 
@@ -245,7 +248,8 @@ class _Loop:
                 if config.probe_parameters and monitor.observed:
                     monitor.probe(parameters="parameters")
                 if self.step == 1 or self.step % config.eval_every == 0 or self.ended:
-                    latest = {**task.evaluate(), **attention_commutators(task.model)}
+                    found = {**task.evaluate(), **attention_commutators(task.model)}
+                    latest = {name: float(f"{value:.{DIGITS}g}") for name, value in found.items()}
                     monitor.log(**latest)
                     self.metrics["step"].append(self.step)
                     for name, value in latest.items():

@@ -1,5 +1,6 @@
 """Traces that nothing will be added to, at half the size."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_edge.errors import warn
+from spectral_edge.measure import grams
 from spectral_edge.trace.log import read_records, stored_dtype, write_records
 from spectral_edge.trace.reader import segment_headers
 from spectral_edge.trace.schema import LADDER, ROWS, VERSION, record_dtypes, single_dtype
@@ -15,18 +17,22 @@ from spectral_edge.trace.writer import segment_folder, write_json
 _LEAST, _MOST = 1e-30, 1e38
 """Between these the largest product of a record must lie, so that those next to it are rounded and not lost."""
 _UPDATES = (ROWS, LADDER)
-_SPAN = 1e4
-"""Most that the squared norms of updates may differ: small singular values of a window that holds a much larger update
-feel the rounding of its products."""
+_WIDTH = 10
+"""Updates in the windows whose singular values are compared; all of a shorter horizon."""
+_CHANGE = 2e-4
+"""Most that a singular value may change of itself, where it is more than rounding."""
+_FLOOR = 1e-5
+"""Share of the largest singular value below which one is rounding in double precision already."""
 
 
 def compact(folder: Path) -> None:
     """Stores the products of a trace in single precision, and no files without records.
 
     Every product is rounded once, by at most 6e-8 of itself. A file stays as it is where that is not enough (products
-    that single precision cannot hold, or updates of which one is more than a hundred times as long as another), and
-    where its tail is torn. Files are replaced one at a time: a kill in between leaves a trace that can be read, and
-    doing it again goes on. A full disk leaves the rest as it is, with a warning.
+    that single precision cannot hold, or nearly parallel updates, whose small singular values would change by more than
+    2e-4 of themselves in some window of ten), and where its tail is torn. Files are replaced one at a time: a kill in
+    between leaves a trace that can be read, and doing it again goes on. A full disk leaves the rest as it is, with a
+    warning.
 
     Args:
         folder: a trace's folder, which nobody writes to.
@@ -50,8 +56,10 @@ def _compact_file(path: Path, double: np.dtype[Any]) -> None:
         return
     if not len(records):
         path.unlink()
-    elif stored_dtype(path, double) == double and _fits(records) and not (path.name in _UPDATES and _spans(records)):
-        write_records(path, records.astype(single_dtype(double)))
+    elif stored_dtype(path, double) == double and _fits(records):
+        rounded = records.astype(single_dtype(double))
+        if path.name not in _UPDATES or _change(records, rounded) <= _CHANGE:
+            write_records(path, rounded)
 
 
 def _fits(records: NDArray[np.void]) -> bool:
@@ -65,8 +73,31 @@ def _fits(records: NDArray[np.void]) -> bool:
     return True
 
 
-def _spans(records: NDArray[np.void]) -> bool:
-    """Whether some update is much longer than another."""
-    squares = records["lags"][:, :, 0].sum(axis=1)
-    squares = squares[squares > 0]
-    return squares.size > 0 and float(squares.max() / squares.min()) > _SPAN
+def _change(records: NDArray[np.void], rounded: NDArray[np.void]) -> float:
+    """The largest relative change of a singular value, over all windows of every entry and of all entries together."""
+    strides = np.asarray(records["stride"] if "stride" in (records.dtype.names or ()) else np.ones(len(records)))
+    largest = 0.0
+    for stride in np.unique(strides):
+        of = strides == stride
+        for one, other in zip(_parts(records[of]), _parts(rounded[of]), strict=True):
+            exact, ours = _singular(one), _singular(other)
+            known = np.asarray(exact > _FLOOR * exact[:, :1])
+            largest = max(largest, float(np.abs(ours[known] / exact[known] - 1).max(initial=0.0)))
+    return largest
+
+
+def _parts(records: NDArray[np.void]) -> Iterator[NDArray[np.float64]]:
+    """Lag rows of every entry and of their sum, one after another [T, L]."""
+    lags = records["lags"]
+    for entry in range(lags.shape[1]):
+        yield lags[:, entry].astype(np.float64)
+    yield lags.astype(np.float64).sum(axis=1)
+
+
+def _singular(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Singular values of every full window, largest first; NaN where products are unknown [N, W]."""
+    width = min(_WIDTH, rows.shape[-1])
+    blocks = grams(rows, np.arange(width - 1, len(rows)), size=width)
+    known = np.asarray(np.isfinite(blocks).all(axis=(-2, -1)))
+    values = np.linalg.eigvalsh(np.where(known[:, None, None], blocks, 0.0))[:, ::-1]
+    return np.where(known[:, None], np.sqrt(np.clip(values, 0.0, None)), np.nan)
