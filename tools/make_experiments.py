@@ -55,6 +55,7 @@ def blocks(book: Book) -> dict[str, Block]:
         "joint-cost": partial(settings.cost, book, "dual", "tri"),
         "joint-declines": partial(pairs.declines, book, "dual", "tri"),
         "joint-states": partial(pairs.states, book, "dual", "tri"),
+        "dyck-summary-98": partial(pairs.summary, book, "dyck", convention="at 0.98"),
         "joint-summary": partial(pairs.summary, book, "dual", "tri"),
         "joint-found": partial(pairs.found, book, "dual", "tri"),
         "joint-steps": partial(steps.joint_steps, book),

@@ -1,6 +1,7 @@
 """Tables of pairs: what falls up to the transition in runs, and up to the same step in their controls."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from experiment_pages import intervals
 from experiment_pages.book import COHERENCE, DECLINES, STATES, Book, Pair, Statistic, both
@@ -53,9 +54,24 @@ def _positions(reading: Mapping[str, object]) -> str:
     return ", ".join(setting(reading.get(f"k_star_{name}")) for name in ("raw", "weighted", "restricted"))
 
 
-def summary(book: Book, *families: str) -> list[str]:
-    """Runs against their controls at the same step, statistic by statistic."""
+def summary(book: Book, *families: str, convention: str = "published") -> list[str]:
+    """Runs against their controls at the same step, statistic by statistic.
+
+    Args:
+        book: what is recorded.
+        families: whose pairs.
+        convention: what is read in place of the published convention; what has another one of its own is left out then.
+    """
     pairs = book.pairs(*families)
+    if convention != "published":
+        pairs = [
+            replace(
+                pair,
+                of_run={"published": pair.of_run.get(convention, {})},
+                of_control={"published": pair.of_control.get(convention, {})},
+            )
+            for pair in pairs
+        ]
     if not pairs:
         return [NO_PAIR]
     rows = [_compared(pairs, statistic) for statistic in (*DECLINES, *STATES)]
