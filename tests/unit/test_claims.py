@@ -19,7 +19,7 @@ from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claim
 from spectral_edge.claims.candidates import complete, inward, weights_in_mode, weights_in_window
 from spectral_edge.claims.claim import NO_DECAY, RANDOM_LABELS, SAME_DECAY, SURROGATES
 from spectral_edge.claims.onset import onset, relief
-from spectral_edge.claims.surrogates import Recipe, drifting, remembering, surrogate
+from spectral_edge.claims.surrogates import Recipe, drifting, few_directions, remembering, surrogate
 from spectral_edge.errors import InputError, SpectralEdgeWarning
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +118,17 @@ def test_noise_has_the_memory_and_the_drift_of_the_run(trace):
     assert remembering(surrogate(trace, seed=6, recipe=Recipe(memory=0.0)).lag_rows("attention_0")).memory < 0.02
     source = surrogate(trace, seed=7, recipe=Recipe(memory=0.0, drift=0.5)).lag_rows("attention_0")
     assert drifting(source).drift == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("dimension", [5, 30, 300])
+def test_few_directions_are_counted_from_the_scatter_of_cosines(trace, dimension):
+    made = surrogate(trace, seed=5, recipe=Recipe(memory=0.0, dimension=dimension))
+    groups = [made.lag_rows(name) for name in ("attention_0", "attention_1")]
+    found = few_directions(made.lag_rows("attention*"), groups).dimension
+    assert 0.7 * dimension < found < 1.4 * dimension
+    drifting_noise = surrogate(trace, seed=5, recipe=Recipe(memory=0.0, drift=1.0))  # a drift is not few directions
+    rows = drifting_noise.lag_rows("attention_0")
+    assert few_directions(rows, [rows]).dimension > 500
 
 
 def test_claims_on_language_models_read_the_whole_model_and_those_on_grokking_the_attention(evidence):

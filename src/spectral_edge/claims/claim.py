@@ -37,6 +37,13 @@ NOISE_ONLY: Mapping[str, str] = {
     DRIFT_NOISE: "one fixed direction and noise, of the run's own norms and of its own cosine between distant updates",
 }
 """What a claim about any run has to beat: it says more than that updates remember, or that they drift."""
+FEW_DIRECTIONS = "few directions"
+SPREAD_NOISE: Mapping[str, str] = {
+    **NOISE_ONLY,
+    FEW_DIRECTIONS: "AR(1) noise as above, in as many independent directions as the scatter of the run's cosines "
+    "between distant updates tells",
+}
+"""What a claim about how eigenvalues spread has to beat besides: noise of few directions spreads them by itself."""
 
 
 class Criterion(StrEnum):

@@ -18,13 +18,14 @@ from spectral_edge.analysis import Trace, open_trace
 from spectral_edge.claims.claim import (
     AR_NOISE,
     DRIFT_NOISE,
+    FEW_DIRECTIONS,
     LITTLE_DATA,
     NO_DECAY,
     RANDOM_LABELS,
     SAME_DECAY,
     SURROGATES,
 )
-from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, remembering, surrogate
+from spectral_edge.claims.surrogates import OPTIMIZER_NOISE, Recipe, drifting, few_directions, remembering, surrogate
 from spectral_edge.errors import InputError, TraceError, warn
 from spectral_edge.studies.recorded import RecordedRun, RecordedStudy, recorded_studies
 
@@ -137,9 +138,17 @@ class Run:
         return replace(self, name=f"{self.name} ({name})", load=lambda: surrogate(self.trace, seed=seed, recipe=recipe))
 
     def noises(self) -> dict[str, "Run"]:
-        """Noise in its place, by class: of the optimizer's memory, of the run's own, with a drift of the run's size."""
+        """Noise in its place, by class: of the optimizer's memory, the run's own, its drift, its few directions."""
         rows = self.trace.lag_rows(self.watched)
-        recipes = {SURROGATES: OPTIMIZER_NOISE, AR_NOISE: remembering(rows), DRIFT_NOISE: drifting(rows)}
+        entries = self.trace.segments[-1].entries
+        parts = [name for name in entries if self.watched is None or name.startswith(ATTENTION.rstrip("*"))]
+        groups = [self.trace.lag_rows(name) for name in parts if name in self.trace.groups]
+        recipes = {
+            SURROGATES: OPTIMIZER_NOISE,
+            AR_NOISE: remembering(rows),
+            DRIFT_NOISE: drifting(rows),
+            FEW_DIRECTIONS: few_directions(rows, groups or [rows]),
+        }
         return {name: self.noise(recipe, name=name) for name, recipe in recipes.items()}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_edge.claims.claim import Measured, Unit
+from spectral_edge.claims.claim import NOISE_ONLY, Measured, Unit
 from spectral_edge.claims.evidence import ATTENTION, Evidence, Run, Yoked
 from spectral_edge.evaluate.transition import AtTransition, at_transition
 from spectral_edge.series import EdgeSeries
@@ -95,10 +95,16 @@ def yoked_units(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
     return units
 
 
-def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
-    """Units of a claim about any run: each to its end, or to its transition, beside three kinds of noise.
+def beside_noise(
+    read: Reader, *, controls: Mapping[str, str] = NOISE_ONLY
+) -> Callable[[Evidence, str], Sequence[Unit]]:
+    """Units of a claim about any run: each to its end, or to its transition, beside kinds of noise.
 
     Grokking families give their runs with decay, language families those under AdamW.
+
+    Args:
+        read: reads a run up to a step.
+        controls: the kinds of noise.
     """
 
     def units(evidence: Evidence, family: str) -> Sequence[Unit]:
@@ -110,7 +116,7 @@ def beside_noise(read: Reader) -> Callable[[Evidence, str], Sequence[Unit]]:
         return [
             Unit(
                 read(evidence, run, step),
-                {name: read(evidence, noise, step) for name, noise in run.noises().items()},
+                {name: read(evidence, noise, step) for name, noise in run.noises().items() if name in controls},
             )
             for run, step in runs
         ]

@@ -5,10 +5,12 @@ memory, by default in so many independent dimensions that the noise itself makes
 follows the norms, the window or the optimizer's momentum shows the same on them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from spectral_edge.analysis import Trace
 from spectral_edge.measure import NO_MEMORY, known_memory
@@ -105,13 +107,39 @@ def drifting(rows: Array) -> Recipe:
     return Recipe(memory=0.0, drift=cosine / (1.0 - cosine))
 
 
+def few_directions(rows: Array, groups: Sequence[Array]) -> Recipe:
+    """AR(1) noise with the median cosine of neighbouring updates, in as many directions as the run seems to have.
+
+    Unit vectors drawn independently in D dimensions have cosines of variance 1 / D. So D is one over the median square
+    of the cosines' distance from their median, over its expectation for a normal one of variance 1, between updates at
+    least half the horizon apart; the median over the groups, of which each is drawn by itself.
+
+    Args:
+        rows: lag rows of the run [T, L].
+        groups: lag rows of each group [T, L].
+    """
+    found: list[float] = []
+    for each in groups:
+        cosines = _cosines(each, range(each.shape[1] // 2, each.shape[1]))
+        if len(cosines):
+            found.append(float(np.median((cosines - np.median(cosines)) ** 2)) / float(chi2.median(1)))
+    variance = float(np.median(found)) if found else 0.0
+    dimension = int(np.clip(np.rint(1.0 / variance), 2, DIMENSION)) if variance > 0 else DIMENSION
+    return replace(remembering(rows), dimension=dimension)
+
+
 def _cosine(rows: Array, lags: range) -> float:
     """Median over the run of the cosine at these lags; 0 where no update is so far from another."""
+    values = _cosines(rows, lags)
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _cosines(rows: Array, lags: range) -> Array:
+    """Every known cosine at these lags."""
     norms = np.sqrt(rows[:, 0])
     found = [rows[lag:, lag] / (norms[lag:] * norms[: len(norms) - lag]) for lag in lags if lag < len(rows)]
     values = np.concatenate([np.empty(0), *found])
-    values = values[np.isfinite(values)]
-    return float(np.median(values)) if len(values) else 0.0
+    return values[np.isfinite(values)]
 
 
 @dataclass(frozen=True)

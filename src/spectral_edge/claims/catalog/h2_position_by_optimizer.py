@@ -19,7 +19,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     return [
         Unit(
             _read(evidence, run, muon[run.seed]),
-            {name: _read(evidence, noise, muon[run.seed].noises()[name]) for name, noise in run.noises().items()},
+            {name: _read(evidence, run.noises()[name], muon[run.seed].noises()[name]) for name in NOISE_ONLY},
         )
         for run in evidence.study("optimizers", role="adamw")
         if run.seed in muon
