@@ -55,6 +55,8 @@ def _rows(evidence: Evidence, run: Run) -> Array | None:
         known = np.asarray(values, dtype=np.float64)
         columns.append(np.log(np.where(known > 0, known, np.nan)))
     table = np.stack(columns, axis=1)
+    if grok is not None:
+        table = table[table[:, 0] <= grok]  # behind its transition a run is not at risk, and the gap is another one
     usable = table[np.isfinite(table).all(axis=1)]
     return usable if len(usable) else None
 
@@ -80,7 +82,9 @@ CLAIM = Claim(
     unit="-ln g23 / tr G beyond step and norms, s.d.",
     whose=Criterion.OURS,
     note="Without an effect which of the runs at risk makes its transition is chance. A log hazard of 1 per standard "
-    "deviation, planted in a gap that correlates with the norm by .7, shows in 69 % of the transitions. The last run "
-    "of a kind has nothing beside it. Until the runs of Dyck the claim was the one fit, and that of arithmetic was "
-    "known (p = .01 with paths exchanged between all kinds).",
+    "deviation, planted in a gap that correlates with the norm by .7, shows in 69 % of the transitions. The last "
+    "run of a kind has nothing beside it. Until the runs of Dyck the claim was the one fit, and that of "
+    "arithmetic was known (p = .01 with paths exchanged between all kinds). The two do not agree: the fit, over "
+    "all rows and kinds, finds a coefficient on arithmetic, and at the transitions themselves the gap is not "
+    "smaller than in the runs that wait; why, we have not found out.",
 )
