@@ -17,6 +17,7 @@ import spectral_edge as se
 from spectral_edge import claims_command, cli, open_trace
 from spectral_edge.claims import Evidence, Ledger, Measured, Verdict, load_claims, recorded_lines
 from spectral_edge.claims.candidates import complete, inward, weights_in_mode, weights_in_window
+from spectral_edge.claims.catalog import x8_hazard
 from spectral_edge.claims.claim import NO_DECAY, RANDOM_LABELS, SAME_DECAY, SURROGATES
 from spectral_edge.claims.onset import onset, relief
 from spectral_edge.claims.surrogates import Recipe, drifting, few_directions, remembering, surrogate
@@ -235,6 +236,23 @@ def test_commutators_are_read_of_runs_that_logged_them_up_to_the_transition(evid
     assert (unit.run.value, unit.run.passed) == (pytest.approx(np.log(2)), True)
     assert unit.run.statistics["lead, steps"] == 150
     assert (unit.controls[NO_DECAY].value, unit.controls[NO_DECAY].passed) == (0.0, False)
+
+
+def test_a_hazard_s_covariates_are_those_of_the_evaluation_before(evidence):
+    run = next(pair.run for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
+    step, event, gap, update, weight = x8_hazard._rows(evidence, run).T
+    assert step[-1] == run.grok()
+    assert event.tolist() == [0.0] * (len(step) - 1) + [1.0]
+    assert set(np.diff(step)) == {100.0}  # it is evaluated every 100 steps, and observed every 50
+    series = run.trace.edge(10, group="attention*")
+    before = np.searchsorted(series.step, step - 100)
+    np.testing.assert_allclose(np.exp(gap), series["g23_normalized"][before])
+    np.testing.assert_allclose(np.exp(update), series["update_norm"][before])
+    squares = {row.step: row.square[:2].sum() for row in run.trace.probes("parameters")}
+    assert run.trace.segments[0].entries[:2] == ("attention_0", "attention_1")
+    np.testing.assert_allclose(np.exp(2 * weight), [squares[int(at)] for at in step - 100])
+    late = replace(run, name="late", result={**run.result, "grok": {"first_95": 400}})
+    assert x8_hazard._rows(evidence, late) is None  # its transition comes before its first window
 
 
 def test_weights_beside_a_window_are_what_dense_algebra_says(evidence):

@@ -10,6 +10,7 @@ from spectral_edge.claims.reading import Array, attention_weights, edge
 from spectral_edge.evaluate.hazard import hazard
 
 AT_RISK = "runs at risk"
+GAP = "ln g23 / tr G"
 LEAST = 4
 """Runs below which no hazard is fitted."""
 
@@ -28,13 +29,19 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     found = hazard(names, step, event, -gap, {"update norm": update, "weight norm": weight}, strata=kinds)
     told = {} if found.coefficient is None else {"log hazard per s.d., one fit": found.coefficient}
     told |= {} if found.p_permutation is None else {"p of the fit, paths exchanged": found.p_permutation}
-    return [
-        Unit(
-            Measured(each.run, each.own, statistics=told),
-            {} if each.others is None else {AT_RISK: Measured(f"{each.at_risk} others at that step", each.others)},
-        )
-        for each in found.failures
-    ]
+    made: list[Unit] = []
+    for each in found.failures:
+        own = (names == each.run) & (event > 0)
+        beside = (kinds == kinds[own][0]) & (step == step[own][0]) & (names != each.run)
+        run = Measured(each.run, each.own, statistics={GAP: float(gap[own][0]), **told})
+        if each.others is None:
+            made.append(Unit(run))
+        else:
+            others = Measured(
+                f"{each.at_risk} others at that step", each.others, statistics={GAP: float(np.median(gap[beside]))}
+            )
+            made.append(Unit(run, {AT_RISK: others}))
+    return made
 
 
 def _rows(evidence: Evidence, run: Run) -> Array | None:
