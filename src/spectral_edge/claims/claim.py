@@ -30,6 +30,9 @@ GROKKING_CONTROLS: Mapping[str, str] = {
 }
 """What a claim about a transition under weight decay has to beat, and what each is."""
 
+WEIGHTS_CONTROLS: Mapping[str, str] = {name: what for name, what in GROKKING_CONTROLS.items() if name != SURROGATES}
+"""The same for a claim that reads weights, which noise in place of updates has none of."""
+
 AR_NOISE, DRIFT_NOISE = "AR(1) noise", "drift and noise"
 NOISE_ONLY: Mapping[str, str] = {
     SURROGATES: GROKKING_CONTROLS[SURROGATES],

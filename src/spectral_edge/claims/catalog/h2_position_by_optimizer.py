@@ -16,14 +16,13 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     """Each seed: the run under AdamW and that under Muon."""
     del family
     muon = {run.seed: run for run in evidence.study("optimizers", role="muon")}
-    return [
-        Unit(
-            _read(evidence, run, muon[run.seed]),
-            {name: _read(evidence, run.noises()[name], muon[run.seed].noises()[name]) for name in NOISE_ONLY},
-        )
-        for run in evidence.study("optimizers", role="adamw")
-        if run.seed in muon
-    ]
+    found: list[Unit] = []
+    for run in evidence.study("optimizers", role="adamw"):
+        if run.seed in muon:
+            ours, theirs = run.noises(), muon[run.seed].noises()
+            controls = {name: _read(evidence, ours[name], theirs[name]) for name in NOISE_ONLY}
+            found.append(Unit(_read(evidence, run, muon[run.seed]), controls))
+    return found
 
 
 def _read(evidence: Evidence, adamw: Run, muon: Run) -> Measured:

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 
 from spectral_edge.claims.candidates import held_out_pairs, weights_in_mode
-from spectral_edge.claims.claim import GROKKING_CONTROLS, SURROGATES, Claim, Criterion, Measured, Published, Unit
+from spectral_edge.claims.claim import WEIGHTS_CONTROLS, Claim, Criterion, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence, Run
 from spectral_edge.claims.reading import yoked_unit
 
 LEVEL = 0.004
 EARLIER = "half way"
-# Noise in place of updates has no weights; drawn apart from them, its squared cosine is 1 / P.
-CONTROLS = {name: what for name, what in GROKKING_CONTROLS.items() if name != SURROGATES}
 
 
 def read(evidence: Evidence, run: Run, step: int) -> Measured:
@@ -40,7 +38,7 @@ CLAIM = Claim(
     corrected="that squared cosine itself",
     convention="W = 10 updates of 50 steps, attention matrices and their weights at the last of them; held-out seeds "
     "only, judged once all of them are recorded",
-    controls={**CONTROLS, EARLIER: "the run itself, half way to its transition"},
+    controls={**WEIGHTS_CONTROLS, EARLIER: "the run itself, half way to its transition"},
     needs="study grokking, seeds other than 42, 137 and 2024; study same-decay",
     would_change="held-out pairs in which a control, above all one with little data, has as large a part",
     families=("arithmetic", "dyck"),

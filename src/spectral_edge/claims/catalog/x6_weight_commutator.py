@@ -4,11 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectral_edge.claims.claim import GROKKING_CONTROLS, SURROGATES, Claim, Criterion, Measured, Published, Unit
+from spectral_edge.claims.claim import WEIGHTS_CONTROLS, Claim, Criterion, Measured, Published, Unit
 from spectral_edge.claims.evidence import Evidence, Run
-
-# Noise in place of updates has no weights.
-CONTROLS = {name: what for name, what in GROKKING_CONTROLS.items() if name != SURROGATES}
 
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
@@ -19,7 +16,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
             {
                 name: _read(run, pair.step, pair.run)
                 for name, run in pair.controls.items()
-                if name in CONTROLS and _logged(run)
+                if name in WEIGHTS_CONTROLS and _logged(run)
             },
         )
         for pair in evidence.yoked(family)
@@ -66,7 +63,7 @@ CLAIM = Claim(
     "the first step and at the transition, of that norm over |W_Q| |W_K|: the norms of the weights fall under decay by "
     "themselves, and what only falls has no peak",
     convention="weights, not updates; at every evaluation; the run's steps for its controls too",
-    controls=CONTROLS,
+    controls=WEIGHTS_CONTROLS,
     needs="studies grokking and same-decay, runs recorded since commutators are logged",
     would_change="runs whose normalised commutator has a higher peak than that of their controls with the same decay",
     families=("arithmetic", "dyck"),
