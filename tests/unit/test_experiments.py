@@ -466,6 +466,15 @@ def test_a_torn_checkpoint_is_named(tmp_path):
         run(tiny(), tmp_path)
 
 
+def test_a_result_has_a_line_for_a_column_and_says_the_same(tmp_path):
+    metrics = {"step": list(range(100)), "loss": [0.5, None, -1e-9], "empty": [], "nested": [[1, 2], [3]]}
+    result = {"config": {}, "metrics": metrics, "command": "run([\n 1, 2\n], \"x\")", "names": ["a", "b [\n]"]}
+    folder = RunFolder(tmp_path, config={})
+    folder.save_result(result)
+    assert folder.load_result() == result
+    assert len((tmp_path / "result.json").read_text().splitlines()) < 25
+
+
 def test_checkpoints_hold_tensors_and_arrays_and_run_no_code(tmp_path):
     folder = RunFolder(tmp_path, config={"steps": 3, "task": {"betas": (0.9, 0.98)}})
     state = {

@@ -6,6 +6,7 @@
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ import torch
 from spectral_edge.errors import InputError
 
 CHECKPOINT, RESULT, TRACE = "checkpoint.pt", "result.json", "trace"
+_LISTS = re.compile(r"\[\n([^\[\]{}\"]*)\n *\]")
+"""Lists of numbers in a JSON text with a line for each."""
 
 # A checkpoint is read without running code from it: tensors, plain types and NumPy's arrays and scalars, whose two
 # constructors NumPy names only through what it pickles.
@@ -115,8 +118,10 @@ class RunFolder:
         Raises:
             OSError: where it cannot be written.
         """
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-        _replace(self.path / RESULT, lambda file: file.write(text.encode()))
+        # A line for each number would make up half of the file.
+        text = json.dumps(result, indent=2, allow_nan=False)
+        text = _LISTS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+        _replace(self.path / RESULT, lambda file: file.write(f"{text}\n".encode()))
 
     def load_result(self) -> dict[str, Any] | None:
         """The recorded result, or None where the run has not finished.

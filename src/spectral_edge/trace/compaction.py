@@ -1,4 +1,4 @@
-"""Traces that nothing will be added to, at half the size."""
+"""Traces that nothing will be added to, at less than half the size."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spectral_edge.errors import warn
 from spectral_edge.measure import grams
-from spectral_edge.trace.log import read_records, stored_dtype, write_records
+from spectral_edge.trace.log import packed, read_records, write_packed
 from spectral_edge.trace.reader import segment_headers
 from spectral_edge.trace.schema import LADDER, ROWS, VERSION, record_dtypes, single_dtype
 from spectral_edge.trace.writer import segment_folder, write_json
@@ -26,13 +26,13 @@ _FLOOR = 1e-5
 
 
 def compact(folder: Path) -> None:
-    """Stores the products of a trace in single precision, and no files without records.
+    """Stores the records of a trace compressed, their products in single precision, and no files without records.
 
-    Every product is rounded once, by at most 6e-8 of itself. A file stays as it is where that is not enough (products
-    that single precision cannot hold, or nearly parallel updates, whose small singular values would change by more than
-    2e-4 of themselves in some window of ten), and where its tail is torn. Files are replaced one at a time: a kill in
-    between leaves a trace that can be read, and doing it again goes on. A full disk leaves the rest as it is, with a
-    warning.
+    Every product is rounded once, by at most 6e-8 of itself. A file stays in double precision where that is not enough
+    (products that single precision cannot hold, or nearly parallel updates, whose small singular values would change by
+    more than 2e-4 of themselves in some window of ten), and stays altogether where its tail is torn. Files are replaced
+    one at a time: a kill in between leaves a trace that can be read, and doing it again goes on. A full disk leaves the
+    rest as it is, with a warning.
 
     Args:
         folder: a trace's folder, which nobody writes to.
@@ -45,21 +45,27 @@ def compact(folder: Path) -> None:
             for name, double in record_dtypes(header).items():
                 _compact_file(place / name, double)
     except OSError as error:
-        warn(f"trace {folder} stays in double precision from here on ({error})")
+        warn(f"trace {folder} stays as large as it is from here on ({error})")
 
 
 def _compact_file(path: Path, double: np.dtype[Any]) -> None:
     if not path.exists():
         return
-    records, torn = read_records(path, double)
-    if torn:
-        return
-    if not len(records):
-        path.unlink()
-    elif stored_dtype(path, double) == double and _fits(records):
-        rounded = records.astype(single_dtype(double))
-        if path.name not in _UPDATES or _change(records, rounded) <= _CHANGE:
-            write_records(path, rounded)
+    if not packed(path).exists():
+        records, torn = read_records(path, double)
+        if torn:
+            return
+        if len(records):
+            write_packed(packed(path), _rounded(records, double, updates=path.name in _UPDATES))
+    path.unlink()
+
+
+def _rounded(records: NDArray[np.void], double: np.dtype[Any], *, updates: bool) -> NDArray[np.void]:
+    """The records in single precision, or as they are where that would harm."""
+    if not _fits(records):
+        return records
+    rounded = records.astype(single_dtype(double))
+    return rounded if not updates or _change(records, rounded) <= _CHANGE else records
 
 
 def _fits(records: NDArray[np.void]) -> bool:

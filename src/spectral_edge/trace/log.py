@@ -6,14 +6,17 @@ written wait in memory, in order, and go out with the next append.
 """
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from spectral_edge.errors import TraceError
 from spectral_edge.trace.schema import intact, seal, single_dtype
 
 _DIGITS = 20
@@ -126,11 +129,16 @@ def read_records(path: Path, dtype: np.dtype[Any], limit: int | None = None) -> 
     They are a memory map, or a copy in double precision where the file is compact.
 
     Args:
-        path: a .npy file of such records; a missing one is empty.
+        path: a .npy file of such records, or where one was before it was packed; a missing one is empty.
         dtype: of the records.
         limit: how many records to read at most.
+
+    Raises:
+        TraceError: if a packed file cannot be read.
     """
-    stored = stored_dtype(path, dtype)
+    if packed(path).exists():
+        return _unpack(packed(path), dtype)[:limit], False
+    stored = _stored_dtype(path, dtype)
     start = len(_header(stored, 0))
     size = path.stat().st_size if path.exists() else 0
     count, rest = divmod(max(size - start, 0), stored.itemsize)
@@ -145,8 +153,45 @@ def read_records(path: Path, dtype: np.dtype[Any], limit: int | None = None) -> 
     return mapped if stored == dtype else mapped.astype(dtype), torn
 
 
-def stored_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """How the records of a file are stored: as they are, or compact; its own header tells."""
+def packed(path: Path) -> Path:
+    """Where the records of a file stand once its trace is compact."""
+    return path.with_suffix(".npz")
+
+
+def write_packed(path: Path, records: NDArray[np.void]) -> None:
+    """Writes records into a compressed file of their own, so that readers see all of them or no such file.
+
+    Raises:
+        OSError: where it cannot be written; nothing is left behind then.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    sealed = np.frombuffer(b"".join(map(seal, records)), dtype=records.dtype)
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, records=sealed)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _unpack(path: Path, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    try:
+        with path.open("rb") as raw, np.load(raw) as file:
+            records = cast("NDArray[np.void]", file["records"])
+        if records.dtype not in (dtype, single_dtype(dtype)):
+            raise ValueError(f"records of {records.dtype}")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise TraceError(
+            str(path), expected="an array of this trace's records", found=str(error), remedy="restore it from a copy"
+        ) from error
+    return records.astype(dtype)
+
+
+def _stored_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """How the records of a file are stored: as they are, or, by version 2, compact; its own header tells."""
     single = single_dtype(dtype)
     header = _header(single, 0)
     if not path.exists():
@@ -155,26 +200,6 @@ def stored_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
         found = file.read(len(header))
     # The number of records stands at the end of the header.
     return single if found[: header.rindex(b"'shape'")] == header[: header.rindex(b"'shape'")] else dtype
-
-
-def write_records(path: Path, records: NDArray[np.void]) -> None:
-    """Writes a whole file of records anew, so that readers see the old one or the new one.
-
-    Raises:
-        OSError: where it cannot be written; the old one is still there then.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(_header(records.dtype, len(records)))
-            for record in records:
-                file.write(seal(record))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _header(dtype: np.dtype[Any], count: int) -> bytes:

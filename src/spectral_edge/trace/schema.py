@@ -3,7 +3,7 @@
 A trace is a folder. `trace.json` names the format. Each `segment-NNN` holds a span of observation under one
 inventory: `segment.json` (metadata, written once), `log.jsonl` (metrics and notes, one JSON object a line) and
 NumPy .npy files of fixed-size little-endian records that only ever grow: `rows.npy`, `probes.npy`, `products.npy`;
-`ladder.npy` and `sketches.npy` where such records were asked for.
+`ladder.npy` and `sketches.npy` where such records were asked for. In a compact trace they are .npz files instead.
 A segment may continue another from a given position, so a rewind is a branch and nothing is overwritten.
 """
 
@@ -18,8 +18,8 @@ from spectral_edge.quantities import ROW_METADATA
 from spectral_edge.records import Inventory, TensorInfo
 
 FORMAT = "spectral-edge-trace"
-VERSION = 2
-"""Version 1 knew no records in single precision."""
+VERSION = 3
+"""Version 1 knew no compact traces, version 2 stored their records in single precision without compression."""
 
 ROWS, PROBES, PRODUCTS, LOG = "rows.npy", "probes.npy", "products.npy", "log.jsonl"
 LADDER, SKETCHES = "ladder.npy", "sketches.npy"
