@@ -63,9 +63,9 @@ class Synthetic(Evidence):
             else []
         )
 
-    def planned(self, name: str, family: str) -> dict[str, int]:
+    def planned(self, name: str, family: str, *, role: str | None = None) -> dict[str, int]:
         """All of them held out."""
-        return {run.name: run.seed for run in self.study(name, family=family)}
+        return {run.name: run.seed for run in self.study(name, family=family, role=role)}
 
     def _pair(self, number: int, template: Yoked, run: Recipe | None, control: Recipe) -> Yoked:
         planted = run or Recipe(turn=int(TURN * template.step), turn_energy=1.0)

@@ -116,7 +116,7 @@ def test_a_failing_run_is_compared_with_those_of_its_kind_still_at_risk():
     kinds = np.arange(12) % 2
     found = hazard(*rows, strata=kinds[rows[0]])
     label, step, event, gap, others = at_risk(rows)
-    design = np.column_stack([np.ones(len(gap)), np.log(step), others["norm"]])
+    design = np.column_stack([kinds[label] == 0, kinds[label] == 1, np.log(step), others["norm"]])
     x = gap / gap.std()
     left = x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
     assert [each.run for each in found.failures] == label[event].tolist()
@@ -129,8 +129,9 @@ def test_a_failing_run_is_compared_with_those_of_its_kind_still_at_risk():
         assert each.own == pytest.approx(left[event & (label == each.run)][0])
         assert each.at_risk == len(beside)
         assert each.others == (pytest.approx(np.median(beside)) if len(beside) else None)
-    alone = hazard(*rows, strata=rows[0])
-    assert {(each.others, each.at_risk) for each in alone.failures} == {(None, 0)}
+    single = found.failures[0].run
+    alone = hazard(*rows, strata=rows[0] == single)
+    assert [(each.run, each.at_risk) for each in alone.failures if each.others is None] == [(single, 0)]
 
 
 def test_paths_are_exchanged_within_kinds():
@@ -143,6 +144,42 @@ def test_paths_are_exchanged_within_kinds():
     flat = hazard(label, step, event, same, {}, strata=kinds[label])
     assert flat.p_permutation == 1.0
     assert all(each.others in (None, pytest.approx(each.own)) for each in flat.failures)
+
+
+def two_kinds(rng):
+    """Six runs of frequent events and a large gap, and six of neither; within a kind only the norm tells."""
+    tables = [table(rng, runs=6, norm=1.0, rate=rate) for rate in (-1.5, -4.5)]
+    label, step, event, gap, norm = (
+        np.concatenate(columns) for columns in zip(*((*t[:4], t[4]["norm"]) for t in tables), strict=True)
+    )
+    kind = np.repeat([0, 1], [len(t[0]) for t in tables])
+    return label + 6 * kind, step, event, gap + 3.0 * (kind == 0), {"norm": norm}, kind
+
+
+def test_a_difference_between_kinds_is_no_effect():
+    """Within 3 standard errors of the level; with one level for both the same tables reject nearly always."""
+    apart, together = [], []
+    for seed in range(60):
+        *rows, kind = two_kinds(np.random.default_rng(seed))
+        apart.append(hazard(*rows, strata=kind, draws=9).p_asymptotic)
+        together.append(hazard(*rows, draws=9).p_asymptotic)
+    share = np.mean([p <= 0.05 for p in apart if p is not None])
+    assert below(share, 60, level=0.12)  # what the asymptotic test does with so few runs
+    assert np.mean([p <= 0.05 for p in together if p is not None]) > 0.6
+
+
+def test_a_kind_without_an_event_says_nothing():
+    label, step, event, gap, others = table(np.random.default_rng(10), gap=0.5)
+    never = table(np.random.default_rng(11), runs=5)
+    both = hazard(
+        np.concatenate([label, never[0] + 12]),
+        np.concatenate([step, never[1]]),
+        np.concatenate([event, np.zeros_like(never[2])]),
+        np.concatenate([gap, never[3] - 5.0]),
+        {"norm": np.concatenate([others["norm"], never[4]["norm"]])},
+        strata=np.concatenate([np.zeros_like(label), np.ones_like(never[0])]),
+    )
+    assert both == hazard(label, step, event, gap, others)
 
 
 def wins(trials, **options):

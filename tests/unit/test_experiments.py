@@ -468,7 +468,7 @@ def test_a_torn_checkpoint_is_named(tmp_path):
 
 def test_a_result_has_a_line_for_a_column_and_says_the_same(tmp_path):
     metrics = {"step": list(range(100)), "loss": [0.5, None, -1e-9], "empty": [], "nested": [[1, 2], [3]]}
-    result = {"config": {}, "metrics": metrics, "command": "run([\n 1, 2\n], \"x\")", "names": ["a", "b [\n]"]}
+    result = {"config": {}, "metrics": metrics, "command": 'run([\n 1, 2\n], "x")', "names": ["a", "b [\n]"]}
     folder = RunFolder(tmp_path, config={})
     folder.save_result(result)
     assert folder.load_result() == result

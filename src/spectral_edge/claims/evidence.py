@@ -200,11 +200,17 @@ class Evidence:
             self._read[name] = tuple(self._replaced(run) for run in self._recorded(name))
         return [run for run in self._read[name] if family in (None, run.family) and role in (None, run.role)]
 
-    def planned(self, name: str, family: str) -> dict[str, int]:
-        """Names and seeds of every run that a study plans for a family, recorded or not; empty without the study."""
+    def planned(self, name: str, family: str, *, role: str | None = None) -> dict[str, int]:
+        """Names and seeds of the runs that a study plans, recorded or not; empty without the study.
+
+        Args:
+            name: of the study.
+            family: of the runs.
+            role: of the runs; None takes all.
+        """
         study = self._studies.get(name)
         runs = [] if study is None else study.runs.values()
-        return {run.name: run.seed for run in runs if run.family == family}
+        return {run.name: run.seed for run in runs if run.family == family and role in (None, run.role)}
 
     def twins(self, run: Run, *, role: str | None = None) -> list[Run]:
         """Recorded runs that are compared with this one."""

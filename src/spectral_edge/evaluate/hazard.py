@@ -76,7 +76,7 @@ class Hazard:
         outcome: "fitted"; "no events"; "collinear" where the others and the step determine the covariate;
             "separated" where some sum of covariates tells all rows with an event from those without, so that the best
             coefficient is infinite; "separated without it" where the others do so alone; "not converged".
-        runs: number of runs.
+        runs: number of runs, those of kinds without an event left out.
         events: number of runs with an event.
         rows: rows at risk, the event's row included.
         coefficient: change of the log hazard per standard deviation of the covariate over the rows at risk.
@@ -125,8 +125,9 @@ def hazard(
         event: whether it happened in that interval [n]; a run's first event counts.
         covariate: what is tested, for instance the gap [n].
         others: what it has to add to, by name, for instance update norm and weight norm [n].
-        strata: label of each row's kind of run [n]: runs are compared and paths are exchanged within a kind only, so
-            that a difference between kinds is no evidence of timing. None takes all runs for one kind.
+        strata: label of each row's kind of run [n]: each has a baseline of its own level, and runs are compared and
+            paths are exchanged within a kind only, so that a difference between kinds is no evidence of timing. A kind
+            without an event says nothing then and is left out. None takes all runs for one kind.
         draws: arrangements to draw where there are more; each run takes another's path from its first observation on.
         seed: of the draws.
 
@@ -138,11 +139,14 @@ def hazard(
     """
     columns = {"covariate": covariate, **others, "step": step, "event": event}
     table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
-    labels, first, member = np.unique(np.asarray(run), return_index=True, return_inverse=True)
-    _check(table, member)
-    kinds = np.zeros(len(labels), dtype=np.intp)
-    if strata is not None:
-        kinds = np.unique(np.asarray(strata)[first], return_inverse=True)[1]
+    label = np.asarray(run)
+    _check(table, np.unique(label, return_inverse=True)[1])
+    kind = np.zeros(len(label), dtype=np.intp) if strata is None else np.asarray(strata)
+    in_play = np.isin(kind, kind[table["event"] > 0])
+    if in_play.any():
+        table, label, kind = {name: values[in_play] for name, values in table.items()}, label[in_play], kind[in_play]
+    labels, first, member = np.unique(label, return_index=True, return_inverse=True)
+    kinds = np.unique(kind[first], return_inverse=True)[1]
     order = np.argsort(member, kind="stable")
     member = member[order]
     index = np.arange(len(member)) - np.searchsorted(member, member)
@@ -152,8 +156,8 @@ def hazard(
     y = happened[at_risk].astype(np.float64)
     tested = table["covariate"][order]
     rest = [table[name][order] for name in others]
-    z = np.stack([np.ones(len(member)), _scaled(np.log(table["step"][order]), at_risk)], axis=1)
-    z = np.concatenate([z, *(_scaled(values, at_risk)[:, None] for values in rest)], axis=1)
+    levels = kinds[member][:, None] == np.arange(kinds.max() + 1)
+    z = np.column_stack([levels, *(_scaled(values, at_risk) for values in (np.log(table["step"][order]), *rest))])
     x = _scaled(tested, at_risk)
     base = Hazard("no events", len(labels), int(y.sum()), len(y))
     if not y.any():
