@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from spectral_edge.errors import InputError
 from spectral_edge.evaluate.cloglog import fit
-from spectral_edge.evaluate.hazard import hazard
+from spectral_edge.evaluate.hazard import failures, hazard
 
 pytest.importorskip("statsmodels")
 
@@ -112,26 +112,35 @@ def test_few_runs_are_arranged_in_every_way():
 
 
 def test_a_failing_run_is_compared_with_those_of_its_kind_still_at_risk():
-    rows = table(np.random.default_rng(7), gap=1.0, norm=0.5)
-    kinds = np.arange(12) % 2
-    found = hazard(*rows, strata=kinds[rows[0]])
+    """By hand, with the leave-one-out form of a regression's residual as the second way to it."""
+    rows = table(np.random.default_rng(7), runs=20, gap=1.0, norm=0.5)
+    kinds = np.arange(20) % 2
+    found = failures(*rows, strata=kinds[rows[0]])
     label, step, event, gap, others = at_risk(rows)
-    design = np.column_stack([kinds[label] == 0, kinds[label] == 1, np.log(step), others["norm"]])
-    x = gap / gap.std()
-    left = x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
-    assert [each.run for each in found.failures] == label[event].tolist()
-    for each in found.failures:
-        when = step[event & (label == each.run)][0]
-        same = [
-            left[(label == run) & (step == when)] for run in range(12) if run != each.run and run % 2 == each.run % 2
-        ]
-        beside = np.concatenate(same)
-        assert each.own == pytest.approx(left[event & (label == each.run)][0])
+    assert [(each.run, each.step) for each in found] == list(zip(label[event], step[event], strict=True))
+    for each in found:
+        at = (step == each.step) & (kinds[label] == kinds[each.run])
+        beside = gap[at & (label != each.run)]
+        assert each.own == gap[at & (label == each.run)]
         assert each.at_risk == len(beside)
-        assert each.others == (pytest.approx(np.median(beside)) if len(beside) else None)
-    single = found.failures[0].run
-    alone = hazard(*rows, strata=rows[0] == single)
-    assert [(each.run, each.at_risk) for each in alone.failures if each.others is None] == [(single, 0)]
+        assert each.others == (middle(beside) if len(beside) else None)
+        assert (each.beyond is None) == (at.sum() < 4)
+        if each.beyond is not None:
+            design = np.column_stack([np.ones(at.sum()), others["norm"][at]])
+            left = {}
+            for run in label[at]:
+                rest = label[at] != run
+                beta = np.linalg.lstsq(design[rest], gap[at][rest], rcond=None)[0]
+                lever = design[~rest] @ np.linalg.inv(design.T @ design) @ design[~rest].T
+                left[run] = ((gap[at][~rest] - design[~rest] @ beta) * (1 - lever)).item()
+            own = left.pop(each.run)
+            assert each.beyond == pytest.approx(own - middle(list(left.values())))
+    alone = failures(*rows, strata=rows[0])
+    assert {(each.others, each.beyond, each.at_risk) for each in alone} == {(None, None, 0)}
+
+
+def middle(values):
+    return sorted(values)[len(values) // 2]
 
 
 def test_paths_are_exchanged_within_kinds():
@@ -143,7 +152,9 @@ def test_paths_are_exchanged_within_kinds():
     same = np.concatenate([gap[label == np.flatnonzero(kinds == kind)[0]] for kind in kinds])
     flat = hazard(label, step, event, same, {}, strata=kinds[label])
     assert flat.p_permutation == 1.0
-    assert all(each.others in (None, pytest.approx(each.own)) for each in flat.failures)
+    compared = failures(label, step, event, same, {}, strata=kinds[label])
+    assert all(each.others in (None, pytest.approx(each.own)) for each in compared)
+    assert all(each.beyond in (None, pytest.approx(0.0)) for each in compared)
 
 
 def two_kinds(rng):
@@ -183,25 +194,44 @@ def test_a_kind_without_an_event_says_nothing():
 
 
 def wins(trials, **options):
-    """Whether failing runs stand above the median of those at risk."""
-    found = [hazard(*table(np.random.default_rng(trial), norm=1.0, **options), draws=1) for trial in range(trials)]
-    return np.array([each.own > each.others for one in found for each in one.failures if each.others is not None])
+    """Whether failing runs stand above those at risk, by the covariate and beyond the norm that drives events."""
+    tables = [table(np.random.default_rng(trial), norm=1.0, **options) for trial in range(trials)]
+    found = [each for rows in tables for each in failures(*rows)]
+    raw = np.array([each.own > each.others for each in found if each.others is not None])
+    return raw, np.array([each.beyond > 0 for each in found if each.beyond is not None])
 
 
-@pytest.mark.parametrize("runs", [6, 20])
-def test_failing_runs_stand_above_the_others_in_half_of_the_events_without_an_effect(runs):
+def above(found):
+    """By how many binomial standard errors a share of wins exceeds one half."""
+    return (found.mean() - 0.5) / (0.5 / np.sqrt(len(found)))
+
+
+@pytest.mark.parametrize("runs", [8, 20])
+def test_failing_runs_stand_above_the_others_in_half_of_the_events_at_most_without_an_effect(runs):
     """A covariate that only correlates with what drives the events; within 3 binomial standard errors."""
-    found = wins(60, runs=runs)
-    assert abs(found.mean() - 0.5) < 3 * 0.5 / np.sqrt(len(found))
-    told = wins(60, runs=runs, gap=1.0)
-    assert told.mean() > 0.5 + 3 * 0.5 / np.sqrt(len(told))
+    raw, beyond = wins(60, runs=runs)
+    assert -6 < above(beyond) < 3
+    assert above(raw) > 3  # which is why norms are asked about
+    assert above(wins(60, runs=runs, gap=1.0)[1]) > 3
+    assert -6 < above(wins(60, runs=runs, shared=0.0)[0]) < 3
+
+
+def test_skewed_covariates_win_no_more_than_half_by_chance():
+    """With few others the median of an even number would be exceeded too often; within 3 standard errors."""
+    rng = np.random.default_rng(12)
+    found = []
+    for _ in range(4_000):
+        values = -rng.exponential(size=4)
+        event = np.arange(4) == rng.integers(4)
+        found += [each.own > each.others for each in failures(np.arange(4), np.ones(4), event, values, {})]
+    assert above(np.array(found)) < 3
 
 
 def test_what_the_event_does_to_the_covariate_is_not_looked_at():
     label, step, event, gap, others = table(np.random.default_rng(9), gap=0.5)
     behind = np.concatenate([np.cumsum(event[label == run]) - event[label == run] > 0 for run in range(12)])
-    moved = hazard(label, step, event, gap - 3.0 * behind, others)
-    assert moved.failures == hazard(label, step, event, gap, others).failures
+    moved = failures(label, step, event, gap - 3.0 * behind, others)
+    assert moved == failures(label, step, event, gap, others)
 
 
 def test_trouble_has_a_name():

@@ -1,67 +1,121 @@
-"""Claims that something tells which run comes next: each transition beside the runs of its kind still at risk."""
+"""Transitions beside the runs of their kind that were still at risk of one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spectral_edge.claims.claim import Measured, Unit
 from spectral_edge.claims.evidence import Run
-from spectral_edge.evaluate.hazard import hazard
+from spectral_edge.evaluate.hazard import Hazard, failures, hazard
 
 Array = NDArray[np.float64]
 
-AT_RISK = "runs at risk"
-CONTROLS = {AT_RISK: "the runs of its kind (study, operation, labels, amount of data) that were at risk at that step"}
+AT_RISK, NORMS_ALIKE = "runs at risk", "norms alike"
+BESIDE: Mapping[str, str] = {
+    AT_RISK: "the middle one of the other runs of its kind (operation, labels, amount of data) at risk at that step, "
+    "of an even number the larger of the two",
+}
+BEYOND_NORMS: Mapping[str, str] = {
+    **BESIDE,
+    NORMS_ALIKE: "what a regression over these runs expects at its norms, and the middle one of what it leaves of the "
+    "others; where six or more were at risk",
+}
 LEAST = 4
 """Runs below which no hazard is fitted."""
 
 
-def rows_at_risk(run: Run, steps: NDArray[np.int64], covariate: Array, update: Array, weight: Array) -> Array | None:
-    """Step, event, covariate and the logarithms of both norms, a row for each evaluation up to the transition.
+@dataclass(frozen=True, slots=True)
+class AtRisk:
+    """The evaluations of a run up to its transition; behind it a run is not at risk.
 
-    Behind its transition a run is not at risk. None where what is known before the transition is not finite, which is
-    so where it came before the first window.
+    Attributes:
+        run: whose.
+        step: of each evaluation [N].
+        event: whether the transition was found there [N].
+        covariate: what is tested, as it was known before each [N].
+        norms: what it may have to add to, likewise, by name [N].
+    """
+
+    run: Run
+    step: Array
+    event: NDArray[np.bool_]
+    covariate: Array
+    norms: Mapping[str, Array] = field(default_factory=dict[str, Array])
+
+
+def at_risk(
+    run: Run, steps: NDArray[np.int64], covariate: ArrayLike, norms: Mapping[str, ArrayLike] | None = None
+) -> AtRisk | None:
+    """What is known before each evaluation, of norms the logarithm; None where nothing is.
 
     Args:
         run: whose.
         steps: evaluations [N].
         covariate: what is tested, as it was known before each [N].
-        update: norm of an update, likewise [N].
-        weight: norm of the weights, likewise [N].
+        norms: what it may have to add to, likewise, by name [N].
     """
+    columns = {name: _log(np.asarray(norm, dtype=np.float64)) for name, norm in (norms or {}).items()}
+    tested = np.asarray(covariate, dtype=np.float64)
+    known = np.isfinite(np.column_stack([tested, *columns.values()])).all(axis=1)
     grok = run.grok()
-    norms = [np.log(np.where(norm > 0, norm, np.nan)) for norm in (update, weight)]
-    table = np.column_stack([steps.astype(np.float64), (steps == grok).astype(np.float64), covariate, *norms])
     if grok is not None:
-        table = table[table[:, 0] <= grok]
-    table = table[np.isfinite(table).all(axis=1)]
-    told = len(table) > 0 and (grok is None or table[-1, 1] > 0)
-    return table if told else None
+        known &= steps <= grok
+    if not known.any():
+        return None
+    kept = {name: values[known] for name, values in columns.items()}
+    return AtRisk(run, steps[known].astype(np.float64), steps[known] == grok, tested[known], kept)
 
 
-def units_at_risk(tables: Sequence[tuple[Run, Array]], name: str) -> Iterator[Unit]:
-    """A unit for each transition: what step and norms leave of the covariate, beside the median of those at risk.
+def fit_at_risk(runs: Sequence[AtRisk]) -> Hazard | None:
+    """One hazard over all rows, beyond the norms; None of too few runs or without a transition."""
+    if len(runs) < LEAST or not any(each.event.any() for each in runs):
+        return None
+    names, step, event, covariate, norms, kinds = _columns(runs)
+    return hazard(names, step, event, covariate, norms, strata=kinds)
+
+
+def units_at_risk(runs: Sequence[AtRisk], name: str, *, told: Mapping[str, float] | None = None) -> Iterator[Unit]:
+    """A unit for each transition: the covariate known before it, beside that of the runs at risk.
 
     Args:
-        tables: runs with and without a transition, each with its rows at risk.
+        runs: with and without a transition.
         name: of the covariate.
+        told: what else is reported with every unit.
     """
-    if len(tables) < LEAST or not any(table[:, 1].any() for _, table in tables):
+    if not runs:
         return
-    lengths = [len(table) for _, table in tables]
-    names = np.repeat([run.name for run, _ in tables], lengths)
-    kinds = np.repeat([f"{run.study} {run.member} {run.kind}" for run, _ in tables], lengths)
-    step, event, covariate, update, weight = np.concatenate([table for _, table in tables]).T
-    found = hazard(names, step, event, covariate, {"update norm": update, "weight norm": weight}, strata=kinds)
-    told = {} if found.coefficient is None else {"log hazard per s.d., one fit": found.coefficient}
-    told |= {} if found.p_permutation is None else {"p of the fit, paths exchanged": found.p_permutation}
-    for each in found.failures:
-        own = (names == each.run) & (event > 0)
-        run = Measured(each.run, each.own, statistics={name: float(covariate[own][0]), **told})
-        if each.others is None:
-            yield Unit(run)
-            continue
-        beside = (kinds == kinds[own][0]) & (step == step[own][0]) & (names != each.run)
-        middle = {name: float(np.median(covariate[beside]))}
-        yield Unit(run, {AT_RISK: Measured(f"{each.at_risk} others at that step", each.others, statistics=middle)})
+    names, step, event, covariate, norms, kinds = _columns(runs)
+    for each in failures(names, step, event, covariate, norms, strata=kinds):
+        controls: dict[str, Measured] = {}
+        beside = f"{each.at_risk} others at step {each.step:.0f}"
+        if each.others is not None:
+            controls[AT_RISK] = Measured(beside, each.others, statistics={name: each.others})
+        if norms and each.beyond is not None:
+            controls[NORMS_ALIKE] = Measured(f"{beside}, by norms", each.own - each.beyond)
+        yield Unit(Measured(each.run, each.own, statistics={name: each.own, **(told or {})}), controls)
+
+
+def _columns(
+    runs: Sequence[AtRisk],
+) -> tuple[NDArray[np.str_], Array, NDArray[np.bool_], Array, dict[str, Array], NDArray[np.str_]]:
+    """Run, step, event, covariate, norms and kind of every row."""
+    lengths = [len(each.step) for each in runs]
+
+    def column(read: Callable[[AtRisk], Array]) -> Array:
+        return np.concatenate([read(each) for each in runs])
+
+    norms = {norm: np.concatenate([each.norms[norm] for each in runs]) for norm in runs[0].norms}
+    return (
+        np.repeat([each.run.name for each in runs], lengths),
+        column(lambda each: each.step),
+        np.concatenate([each.event for each in runs]),
+        column(lambda each: each.covariate),
+        norms,
+        np.repeat([f"{each.run.member} {each.run.kind}" for each in runs], lengths),
+    )
+
+
+def _log(values: Array) -> Array:
+    return np.log(np.where(values > 0, values, np.nan))
