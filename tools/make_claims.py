@@ -34,12 +34,15 @@ from spectral_edge.claims import (
 )
 from spectral_edge.claims.candidates import CANDIDATES, search
 from spectral_edge.claims.evidence import GROKKING
+from spectral_edge.claims.next_run import QUANTITIES, bank, told
 from spectral_edge.claims.onset import TRACKS, onset, relief
 
 ROOT = Path(__file__).parents[1]
 DOCS, PICTURES = ROOT / "docs", ROOT / "docs" / "images" / "claims"
 RESULTS = ROOT / "results"
-SEARCH, ONSETS, SYNTHETIC = (RESULTS / "claims" / f"{name}.json" for name in ("search", "onsets", "synthetic"))
+SEARCH, ONSETS, NEXT, SYNTHETIC = (
+    RESULTS / "claims" / f"{name}.json" for name in ("search", "onsets", "next", "synthetic")
+)
 ORDER = [str(verdict) for verdict in Verdict]
 CHAPTERS = {
     "H": "Headlines of the abstract",
@@ -50,6 +53,8 @@ CHAPTERS = {
     "N": "What holds instead",
 }
 Line = Mapping[str, Any]
+AHEAD = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the steps up to a transition at which it is told which run is next."""
 _FALLEN = "test loss a tenth below its peak for good"
 _SHORT = {
     Criterion.PUBLISHED: "published criterion",
@@ -85,7 +90,7 @@ def pages(lines: Sequence[Line], claims: Sequence[Claim]) -> dict[Path, str]:
     for claim in claims:
         made[DOCS / "claims" / f"{claim.id.lower()}.md"] = _page(claim, of[claim.id])
     for name, blocks in (
-        ("held-out.md", {"onsets": _onsets, "search": _search}),
+        ("held-out.md", {"onsets": _onsets, "next": _next, "search": _search}),
         ("rules.md", {"synthetic": _synthetic}),
     ):
         path = DOCS / "claims" / name
@@ -165,6 +170,37 @@ def _apart(found: Mapping[str, Any]) -> str:
 def _median(values: Sequence[int]) -> str:
     around = f" ({min(values):,} to {max(values):,})" if max(values) > min(values) else ""
     return f"{np.median(values):,.0f}{around}"
+
+
+def next_runs(evidence: Evidence) -> dict[str, Any]:
+    """In how many transitions each quantity tells which run is next, on the runs it was found on and on the bank."""
+    groups = {
+        f"{family}, {source}": runs
+        for family in ("arithmetic", "dyck")
+        for source, runs in (
+            ("published size", evidence.study("grokking", family=family, role="run")),
+            ("the bank's half", bank(evidence, family)),
+        )
+        if runs
+    }
+    numbers = {
+        group: {name: {f"{share:g}": told(evidence, runs, name, ahead=share) for share in AHEAD} for name in QUANTITIES}
+        for group, runs in groups.items()
+    }
+    return {"command": "python tools/make_claims.py", "numbers": numbers}
+
+
+def _next() -> list[str]:
+    """Quantities that tell which run is next, those of a group below each other."""
+    numbers = _numbers(NEXT)
+    if numbers is None:
+        return ["Nothing is recorded yet."]
+    rows = [
+        [group, name, *(f"{wins} of {pairs}" if pairs else "–" for wins, pairs in by.values())]
+        for group, found in numbers.items()
+        for name, by in found.items()
+    ]
+    return _table(["runs", "larger in the next", *(f"{share:g} ahead" for share in AHEAD)], rows).splitlines()
 
 
 def _search() -> list[str]:
@@ -429,7 +465,7 @@ def main() -> None:
         entries.append(entry)
     (RESULTS / RECORD).parent.mkdir(parents=True, exist_ok=True)
     (RESULTS / RECORD).write_text(json.dumps(record(entries), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    for path, found in ((SEARCH, searched(evidence)), (ONSETS, onsets(evidence))):
+    for path, found in ((SEARCH, searched(evidence)), (ONSETS, onsets(evidence)), (NEXT, next_runs(evidence))):
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):

@@ -240,19 +240,19 @@ def test_commutators_are_read_of_runs_that_logged_them_up_to_the_transition(evid
 
 def test_a_hazard_s_covariates_are_those_of_the_evaluation_before(evidence):
     run = next(pair.run for pair in evidence.yoked("arithmetic") if pair.run.name == "add-42")
-    step, event, gap, update, weight = x8_hazard._rows(evidence, run).T
-    assert step[-1] == run.grok()
-    assert event.tolist() == [0.0] * (len(step) - 1) + [1.0]
-    assert set(np.diff(step)) == {100.0}  # it is evaluated every 100 steps, and observed every 50
+    found = x8_hazard._read(evidence, run)
+    assert found.step[-1] == run.grok()
+    assert found.event.tolist() == [False] * (len(found.step) - 1) + [True]
+    assert set(np.diff(found.step)) == {100.0}  # it is evaluated every 100 steps, and observed every 50
     series = run.trace.edge(10, group="attention*")
-    before = np.searchsorted(series.step, step - 100)
-    np.testing.assert_allclose(np.exp(gap), series["g23_normalized"][before])
-    np.testing.assert_allclose(np.exp(update), series["update_norm"][before])
+    before = np.searchsorted(series.step, found.step - 100)
+    np.testing.assert_allclose(np.exp(-found.covariate), series["g23_normalized"][before])
+    np.testing.assert_allclose(np.exp(found.norms["update norm"]), series["update_norm"][before])
     squares = {row.step: row.square[:2].sum() for row in run.trace.probes("parameters")}
     assert run.trace.segments[0].entries[:2] == ("attention_0", "attention_1")
-    np.testing.assert_allclose(np.exp(2 * weight), [squares[int(at)] for at in step - 100])
+    np.testing.assert_allclose(np.exp(2 * found.norms["weight norm"]), [squares[int(at)] for at in found.step - 100])
     late = replace(run, name="late", result={**run.result, "grok": {"first_95": 400}})
-    assert x8_hazard._rows(evidence, late) is None  # its transition comes before its first window
+    assert x8_hazard._read(evidence, late) is None  # its transition comes before its first window
 
 
 def test_weights_beside_a_window_are_what_dense_algebra_says(evidence):

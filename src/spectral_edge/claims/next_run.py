@@ -67,7 +67,7 @@ def next_units(evidence: Evidence, runs: Sequence[Run], name: str, *, ahead: flo
         ahead: share of the steps.
     """
     found = [_known(evidence, run, name, ahead) for run in runs]
-    return list(units_at_risk([each for each in found if each is not None], name))
+    return list(units_at_risk([each for each in found if each is not None]))
 
 
 def told(evidence: Evidence, runs: Sequence[Run], name: str, *, ahead: float = AHEAD) -> tuple[int, int]:

@@ -76,12 +76,11 @@ def fit_at_risk(runs: Sequence[AtRisk]) -> Hazard | None:
     return hazard(names, step, event, covariate, norms, strata=kinds)
 
 
-def units_at_risk(runs: Sequence[AtRisk], name: str, *, told: Mapping[str, float] | None = None) -> Iterator[Unit]:
+def units_at_risk(runs: Sequence[AtRisk], *, told: Mapping[str, float] | None = None) -> Iterator[Unit]:
     """A unit for each transition: the covariate known before it, beside that of the runs at risk.
 
     Args:
         runs: with and without a transition.
-        name: of the covariate.
         told: what else is reported with every unit.
     """
     if not runs:
@@ -91,10 +90,10 @@ def units_at_risk(runs: Sequence[AtRisk], name: str, *, told: Mapping[str, float
         controls: dict[str, Measured] = {}
         beside = f"{each.at_risk} others at step {each.step:.0f}"
         if each.others is not None:
-            controls[AT_RISK] = Measured(beside, each.others, statistics={name: each.others})
+            controls[AT_RISK] = Measured(beside, each.others)
         if norms and each.beyond is not None:
             controls[NORMS_ALIKE] = Measured(f"{beside}, by norms", each.own - each.beyond)
-        yield Unit(Measured(each.run, each.own, statistics={name: each.own, **(told or {})}), controls)
+        yield Unit(Measured(each.run, each.own, statistics=told or {}), controls)
 
 
 def _columns(

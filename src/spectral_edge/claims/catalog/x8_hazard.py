@@ -9,8 +9,6 @@ from spectral_edge.claims.evidence import GROKKING, Evidence, Run
 from spectral_edge.claims.reading import attention_weights, edge
 from spectral_edge.claims.risk import BEYOND_NORMS, AtRisk, at_risk, fit_at_risk, units_at_risk
 
-GAP = "-ln g23 / tr G"
-
 
 def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     """Each transition, beside the runs of its kind that could have had one at that step."""
@@ -20,7 +18,7 @@ def units(evidence: Evidence, family: str) -> Sequence[Unit]:
     told: dict[str, float] = {}
     if fit is not None and fit.coefficient is not None and fit.p_permutation is not None:
         told = {"log hazard per s.d., one fit": fit.coefficient, "p of the fit, paths exchanged": fit.p_permutation}
-    return list(units_at_risk(found, GAP, told=told)) if fit is not None else []
+    return list(units_at_risk(found, told=told)) if fit is not None else []
 
 
 def _read(evidence: Evidence, run: Run) -> AtRisk | None:
