@@ -34,8 +34,7 @@ Read = TypeVar("Read")
 
 GROK, GROK_DYCK = "first_95", "sustained_98"
 """The transition: as in the published tables the first evaluation with a test accuracy of at least 0.95; for Dyck that
-of 2602.16967, 0.98 at three evaluations running, since its controls pass 0.95 too and runs do before a window is
-full."""
+of 2602.16967, 0.98 at three evaluations running, since its runs pass 0.95 before a window is full."""
 
 GROKKING = ("arithmetic", "dual", "tri", "dyck", "scan")
 """Families whose published Gram matrices watch the attention matrices; those of language models watch everything."""
