@@ -266,8 +266,8 @@ def _overview(claims: Sequence[Claim], of: Mapping[str, Sequence[Line]]) -> str:
     parts = [
         "# The ledger of claims",
         "Made by `python tools/make_claims.py` from recorded runs; `spectral-edge claims` judges them again.",
-        f"{len(claims)} claims on {len(lines)} families of runs: {told}. The [rules](claims/rules.md) say what was "
-        "fixed before which runs were read, and what was changed after. "
+        f"{len(claims)} claims in {len(lines)} lines, one for each family of runs that a claim is about: {told}. "
+        "The [rules](claims/rules.md) say what was fixed before which runs were read, and what was changed after. "
         "*Not testable here* means that no run is recorded in which the claim is defined.",
         "![Verdict of each claim on each family of runs](images/claims/ledger.png)",
     ]
@@ -356,6 +356,8 @@ def _power(line: Line) -> str:
     needed = line["runs_to_decide"]
     if line["power"] is None:
         return "" if needed is None else f" {needed} runs of which none meets the criterion would refute it."
+    if needed is None:
+        return ""
     return (
         f" What was run confirms with a probability of {line['power']:.2f} if P(run > control) is "
         f"{line['alternative']}; {needed} runs with all controls would do so with one of at least 0.8."

@@ -81,7 +81,8 @@ def study(
             print_json(_told(plan, folder, found))
         else:
             console.print(_table(plan, folder, found))
-            console.print(_summary(plan, folder, found, workers), markup=False, soft_wrap=True)
+            told = Console(highlight=False)  # also with --quiet: it is the result
+            told.print(_summary(plan, folder, found, workers), markup=False, soft_wrap=True)
         return
     typed = ["study", name, *(part for glob in only or [] for part in ("--only", glob)), "--out", str(folder)]
     typed += ["--workers", str(workers), "--threads", str(threads), "--executor", executor]

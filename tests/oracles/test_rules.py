@@ -90,6 +90,14 @@ def test_a_criterion_that_runs_miss_is_not_confirmed_whatever_the_scalar_says():
     assert verdict(units(16, 16, passed=15)) is Verdict.CONFIRMED
 
 
+def test_where_runs_miss_the_criterion_no_number_of_them_is_said_to_confirm():
+    found = judge(units(9, 10, passed=0), classes=("one", "two"), published=NOTHING, claims=CLAIMS)
+    assert (found.verdict, found.power, found.needed) == (Verdict.INCONCLUSIVE, 0.0, None)
+    assert "0 of 10 runs meet the criterion, at most 0.31, so that no number of such runs confirms" in found.because
+    open_yet = judge(units(9, 10, passed=3), classes=("one", "two"), published=NOTHING, claims=CLAIMS)
+    assert open_yet.needed == runs_needed(CLAIMS, classes=2)
+
+
 def test_wins_that_are_rare_do_not_discriminate_with_twelve_pairs_and_not_with_fewer():
     assert verdict(units(4, 12)) is Verdict.NOT_DISCRIMINATING
     assert verdict(units(4, 11)) is Verdict.INCONCLUSIVE

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def record(folder, name, *, seed=42, decay=1.0, grok=GROK, loss=2.0, **options):
         "steps": STEPS[-1],
         "grok": {"first_95": grok, "sustained_95": grok, "stop_98": grok, "first_90": grok, "sustained_98": grok},
         "final_metrics": {"test_accuracy": curve[-1], "test_loss": loss},
-        "metrics": {"step": list(STEPS), "test_accuracy": curve, "train_accuracy": [1.0] * len(STEPS)},
+        "metrics": {"step": list(STEPS), "test_accuracy": curve, "train_accuracy": [1.0] * len(STEPS)}
+        | {"test_loss": [9.0] * (len(STEPS) - 1) + [loss]},
         "wall_seconds": 100.0,
     }
     (folder / name / "result.json").write_text(json.dumps(result))
@@ -216,8 +218,19 @@ def test_faults_are_compared_with_their_twins(pages, book):
     shown = dict(zip(head, row, strict=True))
     assert shown["what is done"] == "old gradients"
     # Losses 3 and 12 over the twin's 2: the geometric mean of 1.5 and 6. The third run ended without a number.
-    assert shown["final held-out loss over the twin's"].startswith("3.00 [")
+    assert shown["held-out loss over the twin's, last common step"].startswith("3.00 [")
     assert shown["ended without a number"] == "1"
+
+
+def test_losses_are_compared_at_the_last_step_of_both(pages):
+    def run(steps, losses):
+        return SimpleNamespace(result={"metrics": {"step": steps, "test_loss": losses}})
+
+    last_common = pages("arms").last_common
+    assert last_common(run([1, 50, 100], [3.0, 2.0, 1.0]), run([1, 50, 100, 150], [4.0, 3.0, 2.0, 0.1])) == (1.0, 2.0)
+    assert last_common(run([1, 50], [3.0, None]), run([1, 50], [4.0, 3.0])) is None
+    assert last_common(run([1], [3.0]), run([2], [4.0])) is None
+    assert last_common(run([1], [3.0]), SimpleNamespace(result=None)) is None
 
 
 def test_a_fault_is_seen_where_its_twin_does_not_change_as_much(pages, book, results):

@@ -1,5 +1,6 @@
 """Tables of studies by arm: runs that differ in nothing but their seed."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -75,22 +76,24 @@ def perturbed(book: Book, study: str, abouts: Mapping[str, str]) -> list[str]:
     runs = [run for run in recorded if run.config.get("perturbation") not in (None, "", "sham")]
     if not runs:
         return [NOTHING]
-    found: dict[tuple[str, str, str], list[Run]] = {}
+    found: dict[tuple[str, str, float, str], list[Run]] = {}
     for run in runs:
         how = "gradual" if run.config["perturb_ramp"] else "abrupt"
-        found.setdefault((run.family, run.config["perturbation"], how), []).append(run)
+        strength = run.config.get("strength")
+        key = run.family, run.config["perturbation"], math.nan if strength is None else strength, how
+        found.setdefault(key, []).append(run)
     rows = []
-    for (family, kind, how), members in sorted(found.items()):
+    for (family, kind, strength, how), members in sorted(found.items()):
         twins = [planned.runs.get(run.twin or "") for run in members]
         ratios = [
-            own / other
+            last[0] / last[1]
             for run, twin in zip(members, twins, strict=True)
-            if twin is not None and (own := held_out(run)) and (other := held_out(twin))
+            if twin is not None and (last := last_common(run, twin)) and all(last)
         ]
         broken = sum(held_out(run) is None for run in members)
         rows.append(
             [
-                f"`{kind}`, {how}",
+                f"`{kind}`{'' if math.isnan(strength) else f' {strength:g}'}, {how}",
                 family,
                 abouts.get(kind, NONE),
                 str(len(members)),
@@ -98,13 +101,32 @@ def perturbed(book: Book, study: str, abouts: Mapping[str, str]) -> list[str]:
                 str(broken),
             ]
         )
-    head = ["fault", "family", "what is done", "runs", "final held-out loss over the twin's", "ended without a number"]
+    head = [
+        "fault",
+        "family",
+        "what is done",
+        "runs",
+        "held-out loss over the twin's, last common step",
+        "ended without a number",
+    ]
     return table(head, rows)
 
 
 def held_out(run: Run) -> float | None:
     """The last loss on held-out data, None where none is logged or it is no number."""
     return next((run.final(name) for name in LOSSES if run.result and name in run.result["final_metrics"]), None)
+
+
+def last_common(run: Run, twin: Run) -> tuple[float, float] | None:
+    """Losses on held-out data of both at the last step at which both were evaluated; None without such a step."""
+    name = next((name for name in LOSSES if run.result and name in run.result["metrics"]), None)
+    if name is None or not twin.result:
+        return None
+    metrics = run.result["metrics"], twin.result["metrics"]
+    columns = [dict(zip(of["step"], of.get(name, []), strict=False)) for of in metrics]
+    common = set(columns[0]) & set(columns[1])
+    own, other = (column[max(common)] for column in columns) if common else (None, None)
+    return None if own is None or other is None else (own, other)
 
 
 def finals(book: Book, study: str) -> list[str]:

@@ -7,7 +7,7 @@ from spectral_edge.studies.recorded import RecordedStudy as Study
 from spectral_edge.studies.recorded import recorded_studies
 
 STUDIES = {
-    "grokking": "The runs with and without weight decay of all families, each run with a control.",
+    "grokking": "The runs with and without weight decay of all families, and six with decay that the paper leaves out.",
     "same-decay": "Runs that have the same weight decay and do not make the transition.",
     "fault-bank": "What goes wrong in real training, put into healthy runs at a known step.",
     "null-bank": "Runs without and with a transition, for calibrating alarms.",

@@ -100,8 +100,8 @@ class Judgement:
         power: probability that as many pairs confirm if P(run > control) is `ALTERNATIVE` in every class, which is what
             the rules can see at best; None where nothing was run, or more runs make no more units.
         needed: fewest runs with a power of `POWER`, each with a control of every class; for a claim without controls
-            the fewest that would refute it if none met the criterion. None where no rate was published, or more runs
-            make no more units.
+            the fewest that would refute it if none met the criterion. None where no rate was published, more runs
+            make no more units, or runs meet the criterion too seldom for any number of them.
     """
 
     verdict: Verdict
@@ -163,6 +163,10 @@ def judge(
     needed = None if joint else runs_needed(claims, classes=len(classes)) if classes else _runs_to_refute(published)
     fewest = min((0 if t.wins is None else t.wins.of for t in tallies.values()), default=0)
     might = power(fewest, claims, classes=len(classes)) if units and classes and not joint else None
+    seldom = ""
+    if passed is not None and passed.interval[1] < OFTEN:
+        seldom = f"{_met(passed)}, at most {passed.interval[1]:.2f}, so that no number of such runs confirms"
+        needed, might = None if classes else needed, None if might is None else 0.0
 
     scalar = _of_scalar(tallies, claims)
 
@@ -181,12 +185,14 @@ def judge(
     short = [text for name, tally in tallies.items() if (text := _short(name, tally, claims, joint=joint))]
     if tallies and not short:
         if passed is not None and passed.interval[0] < OFTEN:
-            seldom = f"{passed.count} of {passed.of} runs meet the criterion"
-            return reached(Verdict.INCONCLUSIVE, f"{seldom}, although the scalar beats every class of controls")
+            beaten = "although the scalar beats every class of controls"
+            return reached(Verdict.INCONCLUSIVE, f"{seldom or _met(passed)}, {beaten}")
         return reached(Verdict.CONFIRMED, "against every class of controls")
-    return reached(
-        Verdict.INCONCLUSIVE, "; ".join(short) or "no class of controls applies, and its rate decides nothing"
-    )
+    if not tallies:
+        short = ["no class of controls applies, and its rate decides nothing"]
+    elif seldom:
+        short.append(seldom)
+    return reached(Verdict.INCONCLUSIVE, "; ".join(short))
 
 
 @lru_cache(maxsize=4096)
@@ -231,10 +237,11 @@ def _refuted(passed: Rate | None, published: Published) -> str | None:
     high = passed.interval[1]
     if high >= least:
         return None
-    return (
-        f"{passed.count} of {passed.of} runs meet the criterion, at most {high:.2f}; "
-        f"published {published.passed} of {published.of}, at least {least:.2f}"
-    )
+    return f"{_met(passed)}, at most {high:.2f}; published {published.passed} of {published.of}, at least {least:.2f}"
+
+
+def _met(passed: Rate) -> str:
+    return f"{passed.count} of {passed.of} runs meet the criterion"
 
 
 def _runs_to_refute(published: Published) -> int | None:

@@ -39,7 +39,11 @@ CLAIM = Claim(
     id="H1",
     title="gap dynamics precede grokking with weight decay only",
     statement="Every grokking event is preceded by gap dynamics: 24 of 24 runs with weight decay, 0 of 24 without.",
-    published={"": Published("24 of 24 and 0 of 24 (v2, v3: 1 of 24)", "2603.28964 v1 to v3, abstract", 23, 24)},
+    published={
+        "": Published(
+            "24 of 24 runs and 0 of 24 controls (v2, v3: 1 of 24, so 23 pairs)", "2603.28964 v1 to v3, abstract", 23, 24
+        )
+    },
     criterion="g23 falls by more than 1.5-fold up to the transition in the run with decay, and does not up to the "
     "same step in its twin without",
     corrected="ln of the fall of g23 / tr G, run against control at the same step",

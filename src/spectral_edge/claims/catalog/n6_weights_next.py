@@ -28,5 +28,6 @@ CLAIM = Claim(
     whose=Criterion.OURS,
     note="The rival of N5, stated with it and before any run of the bank was read. On the runs that both were found "
     "on it holds in 20 of 20 transitions of arithmetic a fifth of the steps before; the smallest of all is the weight "
-    "of the next run in 6. On Dyck it does in 6 of 14. Expected was a confirmation with .79.",
+    "of the next run in 6. On Dyck it does in 6 of 14. Expected was a confirmation with .79 (the critic's figure; no "
+    "command prints it).",
 )
