@@ -47,7 +47,7 @@ def outcomes(book: Book, study: str) -> list[str]:
 
 
 def halves(book: Book, study: str) -> list[str]:
-    """How many runs of each role are in each half, and how many of them made a transition."""
+    """How many runs of each role are in each half, and how many of them made a transition, Dyck's at 0.98."""
     planned = book.studies.get(study)
     if planned is None:
         return [NOTHING]
@@ -55,7 +55,7 @@ def halves(book: Book, study: str) -> list[str]:
     for run in planned.runs.values():
         counts[run.half, run.role, "planned"] += 1
         if run.result is not None:
-            made = run.grok("sustained_95") is not None
+            made = run.grok("sustained_98" if run.family == "dyck" else "sustained_95") is not None
             counts[run.half, run.role, "with" if made else "without"] += 1
     kinds = sorted({key[:2] for key in counts})
     names = ("planned", "with", "without")
