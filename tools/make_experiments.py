@@ -64,6 +64,7 @@ def blocks(book: Book) -> dict[str, Block]:
         "without-decay-pairs": partial(pairs.by_arm, book.without_decay()),
         "null-bank-halves": partial(arms.halves, book, "null-bank"),
         "null-bank-outcomes": partial(arms.outcomes, book, "null-bank"),
+        "null-bank-unwarned": partial(arms.unwarned, book, "null-bank"),
         "fault-bank-perturbed": partial(arms.perturbed, book, "fault-bank", abouts),
         "fault-bank-around": partial(language.around_perturbation, book, "fault-bank"),
         "fault-bank-halves": partial(arms.halves, book, "fault-bank"),

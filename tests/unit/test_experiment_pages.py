@@ -222,6 +222,23 @@ def test_faults_are_compared_with_their_twins(pages, book):
     assert shown["ended without a number"] == "1"
 
 
+def test_a_bank_s_runs_are_told_with_what_the_published_statistics_say(pages, book, results):
+    head, *rows = cells(pages("arms").unwarned(book, "fault-bank"))
+    by = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert set(by) == {"healthy", "stale"}
+    folds = []
+    for seed in (1, 2, 3):
+        series = se.open_trace(results / "fault-bank" / f"stale-{seed}").edge(10)
+        folds.append(series["g23"][:-1].max() / series["g23"][-1])
+    over = sum(fold > 1.5 for fold in folds)
+    assert by["stale"]["g23 falls by more than 1.5"].startswith(f"{over} of 3 ")
+    expected = pages("words").number(float(np.exp(np.mean(np.log(folds)))))
+    assert by["stale"]["fall of g23"].split(" ")[0] == expected
+    held_out = SimpleNamespace(half="held-out", family="stories")
+    assert not pages("readings").is_read("fault-bank", held_out)
+    assert pages("readings").is_read("fault-bank", SimpleNamespace(half="development", family="stories"))
+
+
 def test_losses_are_compared_at_the_last_step_of_both(pages):
     def run(steps, losses):
         return SimpleNamespace(result={"metrics": {"step": steps, "test_loss": losses}})

@@ -9,6 +9,8 @@ from experiment_pages.book import Book
 from experiment_pages.records import Run, arm
 from experiment_pages.words import NONE, NOTHING, estimate, number, percent, step, table
 
+BAR = 1.5
+"""The published bar of a fall of g23."""
 LOSSES = ("test_loss", "validation_loss", "val_loss")
 """Names under which families log the loss on held-out data, the first that is there."""
 
@@ -61,6 +63,32 @@ def halves(book: Book, study: str) -> list[str]:
     names = ("planned", "with", "without")
     rows = [[half or "neither", role, *(str(counts[half, role, name]) for name in names)] for half, role in kinds]
     return table(["half", "expected", "planned", "recorded with a transition", "recorded without"], rows)
+
+
+def unwarned(book: Book, study: str) -> list[str]:
+    """What the published statistics say of every arm of a bank, over the windows of the whole model.
+
+    Of the development half alone: the other is for judging alarms.
+    """
+    planned = book.studies.get(study)
+    rows = []
+    for label, runs in arms([] if planned is None else planned.recorded).items():
+        walks = [walk for run in runs if (walk := next(iter(book.reading(run).values()), None)) is not None]
+        folds = [walk["fold"] for walk in walks if walk.get("fold") is not None]
+        outside = [walk["outside"] for walk in walks if walk.get("outside") is not None]
+        if walks:
+            rows.append(
+                [
+                    label,
+                    str(len(walks)),
+                    percent(intervals.share(sum(fold > BAR for fold in folds), len(folds))),
+                    estimate(intervals.geometric(folds)),
+                    estimate(intervals.mean(outside)),
+                    estimate(intervals.mean([walk["coherence"] for walk in walks if walk["coherence"] is not None])),
+                ]
+            )
+    head = ["arm", "runs", f"g23 falls by more than {BAR}", "fall of g23", "windows outside the band", "coherence"]
+    return table(head, rows) if rows else [NOTHING]
 
 
 def perturbed(book: Book, study: str, abouts: Mapping[str, str]) -> list[str]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import median_high
 from typing import Any
 
-from experiment_pages.records import Run, Study
+from experiment_pages.records import BANKS, Run, Study
 from experiment_pages.walks import walks
 from spectral_edge import InputError, Trace, open_trace
 from spectral_edge.evaluate.transition import at_transition
 from spectral_edge.measure import decline_null
+from spectral_edge.studies.plan import HALVES
 
 ATTENTION = "attention*"
 
@@ -54,8 +55,8 @@ GROKKING = tuple(PUBLISHED)
 
 READ = ("grokking", "same-decay", "gpu")
 """Studies whose runs of these families are read at the transition."""
-WALKED = ("optimizers", "shift", "gpu", "fault-bank", "interventions")
-"""Studies whose other traces are read from beginning to end."""
+WALKED = ("optimizers", "shift", "gpu", *BANKS, "interventions")
+"""Studies whose other traces are read from beginning to end, those of banks in their development half only."""
 ALL_INTERVALS = ("optimizers", "shift", "gpu")
 """Those that are read at every interval, the others at that of the observations."""
 
@@ -132,6 +133,8 @@ def load(folder: Path, study: str) -> dict[str, Any]:
 
 def is_read(study: str, run: Run) -> bool:
     """Whether anything is read of a run's trace."""
+    if study in BANKS and run.half == HALVES[1]:
+        return False
     return study in WALKED or (run.family in PUBLISHED and study in READ)
 
 

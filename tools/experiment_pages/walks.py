@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from experiment_pages.records import Run
 from spectral_edge import EdgeSeries, InputError, Trace
-from spectral_edge.measure import Memory, k_stars, known_memory, spectrum
+from spectral_edge.measure import Memory, decline_pub, k_stars, known_memory, spectrum
 
 INTERVALS = (10, 20, 25, 50, 100, 200)
 """Steps that one update of a window spans, as far as a trace allows."""
@@ -44,12 +44,14 @@ def _walk(trace: Trace, series: EdgeSeries, stride: int, run: Run) -> dict[str, 
     positions = {name: _shares(series[f"k_star_{name}"]) for name in CONVENTIONS}
     known = np.isfinite(series["band_max"])
     clear = np.isfinite(series["k_star_clear"])
+    fall = decline_pub(series["g23"], series["step"])
     reading = {
         "windows": len(series["step"]),
         "k_star": positions,
         "memory_alone": memory_alone(trace, series, stride),
         "outside": float((clear & known).sum() / known.sum()) if known.any() else None,
         "coherence": _mean(series["coherence"]),
+        "fold": None if fall is None else float(fall.fold),
     }
     at = run.config["task"].get("shift_at") or run.config.get("perturb_at")
     return reading if at is None else {**reading, "around": around(series, at)}
