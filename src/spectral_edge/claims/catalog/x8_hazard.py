@@ -53,8 +53,8 @@ CLAIM = Claim(
     units=units,
     unit="-ln g23 / tr G",
     whose=Criterion.OURS,
-    note="Without an effect which of the runs at risk makes its transition is chance. With a level for each kind of "
-    "run the fit of arithmetic has p = .08; what an earlier one without these found is told in the [rules](rules.md). "
+    note="Without an effect which of the runs at risk makes its transition is chance. What the fit of arithmetic "
+    "found before each kind of run had a level of its own is told in the [rules](rules.md). "
     "Beyond norms is a regression over the runs at risk, fair where the gap is linear in the logarithms of the norms: "
     "in tables of 24 simulated runs a log hazard of 1 per standard deviation, planted in a gap that correlates with "
     "the norm by .7, shows in 66 % of the transitions. The last run of a kind has nothing beside it. Of Dyck the "
