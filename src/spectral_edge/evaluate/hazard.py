@@ -144,11 +144,7 @@ def hazard(
     Raises:
         InputError: for columns of unequal length, values that are not finite, or steps out of order.
     """
-    columns = {"covariate": covariate, **others, "step": step, "event": event}
-    table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
-    label = np.asarray(run)
-    _check(table, np.unique(label, return_inverse=True)[1])
-    kind = np.zeros(len(label), dtype=np.intp) if strata is None else np.asarray(strata)
+    table, label, kind = _table(run, {"covariate": covariate, **others, "step": step, "event": event}, strata)
     in_play = np.isin(kind, kind[table["event"] > 0])
     if in_play.any():
         table, label, kind = {name: values[in_play] for name, values in table.items()}, label[in_play], kind[in_play]
@@ -158,8 +154,7 @@ def hazard(
     member = member[order]
     index = np.arange(len(member)) - np.searchsorted(member, member)
     happened = table["event"][order] > 0
-    before = np.cumsum(happened) - happened
-    at_risk = before == before[np.searchsorted(member, member)]
+    at_risk = _before_event(member, happened)
     y = happened[at_risk].astype(np.float64)
     tested = table["covariate"][order]
     rest = [table[name][order] for name in others]
@@ -222,15 +217,10 @@ def failures(
     Raises:
         InputError: for columns of unequal length, values that are not finite, or steps out of order.
     """
-    columns = {"covariate": covariate, **others, "step": step, "event": event}
-    table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
-    label, kind = np.asarray(run), np.zeros(np.shape(run), dtype=np.intp) if strata is None else np.asarray(strata)
+    table, label, kind = _table(run, {"covariate": covariate, **others, "step": step, "event": event}, strata)
     member = np.unique(label, return_inverse=True)[1]
-    _check(table, member)
     order = np.argsort(member, kind="stable")
-    happened = table["event"][order] > 0
-    before = np.cumsum(happened) - happened
-    rows = order[before == before[np.searchsorted(member[order], member[order])]]
+    rows = order[_before_event(member[order], table["event"][order] > 0)]
     design = np.column_stack([np.ones(len(rows)), *(table[name][rows] for name in others)])
     found: list[Failure] = []
     for i in np.flatnonzero(table["event"][rows] > 0):
@@ -250,6 +240,22 @@ def failures(
 def _middle(values: Array) -> float:
     """The middle value, of an even number the larger of the two: no run exceeds it with more than 1/2 by chance."""
     return float(np.sort(values)[len(values) // 2])
+
+
+def _table(
+    run: ArrayLike, columns: Mapping[str, ArrayLike], strata: ArrayLike | None
+) -> tuple[dict[str, Array], NDArray[Any], NDArray[Any]]:
+    """The checked columns, and the label and kind of every row."""
+    table = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+    label = np.asarray(run)
+    _check(table, np.unique(label, return_inverse=True)[1])
+    return table, label, np.zeros(len(label), dtype=np.intp) if strata is None else np.asarray(strata)
+
+
+def _before_event(member: NDArray[np.intp], happened: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows up to the first event of their run, its own included; runs stand one after another."""
+    before = np.cumsum(happened) - happened
+    return before == before[np.searchsorted(member, member)]
 
 
 def _check(table: Mapping[str, Array], member: NDArray[np.intp]) -> None:
